@@ -1,0 +1,176 @@
+"""An actor's link to the store: commands resent until acked, beats, messages in. One per process, inside asyncio.
+
+Never decides anything: it carries. What is queued here is lost with the process, and that is allowed for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import uuid_utils
+from loguru import logger
+
+from bus import codec, messages, runtime, sockets
+from bus.clock import Clock, SystemClock
+from bus.errors import NoAnswer, NotUnderstood
+from bus.vocabulary import Role
+from config import load
+from config.settings import Bus
+
+RETRY_S = 0.02  # while the store is away; a send costs nothing then
+
+
+class Link:
+    """The mailbox of one incarnation and its way to the store."""
+
+    def __init__(self, peer: messages.Peer, settings: Bus, run_folder: Path, clock: Clock) -> None:
+        self.peer = peer
+        self.clock = clock
+        self.stopping = asyncio.Event()
+        self.store_epoch = 0
+        self.not_understood = 0
+        self.receive: Callable[[messages.FromStore], None] | None = None
+        self.is_ready = False
+        self._settings = settings
+        self._run_folder = run_folder
+        self._waiting: dict[str, asyncio.Future[messages.Ack]] = {}
+        self._beat_wanted = asyncio.Event()
+        self._inbox: sockets.Socket | None = None
+        self._store: sockets.Socket | None = None
+
+    def open(self) -> None:
+        """Bind the inbox and connect to the store. Call inside the running loop."""
+        path = sockets.inbox_address(self._run_folder, self.peer)
+        self._inbox = sockets.bind_pull(path, self._settings.message_bytes_max)
+        self._store = sockets.connect_push(
+            sockets.store_address(self._run_folder), immediate=True, bytes_max=self._settings.message_bytes_max
+        )
+        asyncio.get_running_loop().add_reader(self._inbox.fileno(), self.drain)
+
+    def close(self) -> None:
+        """Close both ends and remove the inbox's path."""
+        if self._inbox is None or self._store is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._inbox.fileno())
+        self._inbox.close()
+        self._store.close()
+        sockets.inbox_address(self._run_folder, self.peer).unlink(missing_ok=True)
+        self._inbox = self._store = None
+
+    def stop(self) -> None:
+        """Ask the actor to end. Asks that are under way go on until they are answered or cancelled."""
+        self.stopping.set()
+        self._beat_wanted.set()
+
+    async def sleep(self, seconds: float) -> bool:
+        """Wait; return True at once when the actor is asked to stop."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def ready(self) -> None:
+        """Tell the supervisor that this process can do its work."""
+        if not self.is_ready:
+            self.is_ready = True
+            runtime.notify("READY=1")
+        self.beat_now()
+
+    def beat_now(self) -> None:
+        """Send the next beat at once: the capacity or the leases changed."""
+        self._beat_wanted.set()
+
+    async def ask(self, command: messages.Command, deadline_s: float | None = None) -> messages.Ack:
+        """Send a command, again and again with the same id, until the store has answered it durably.
+
+        Raises:
+            NoAnswer: not answered within `deadline_s` (None: wait for ever). It may have been applied all the same.
+        """
+        envelope = messages.Envelope(sender=self.peer, id=str(uuid_utils.uuid7()), body=command)
+        frame = codec.encode(envelope)
+        answer: asyncio.Future[messages.Ack] = asyncio.get_running_loop().create_future()
+        self._waiting[envelope.id] = answer
+        try:
+            async with asyncio.timeout(deadline_s):
+                while True:
+                    sent = self._send(frame)
+                    done, _ = await asyncio.wait((answer,), timeout=self._settings.resend_s if sent else RETRY_S)
+                    if done:
+                        return answer.result()
+        except TimeoutError as error:
+            raise NoAnswer(f"{type(command).__name__} {envelope.id} was not answered within {deadline_s} s") from error
+        finally:
+            self._waiting.pop(envelope.id, None)
+
+    async def beat_loop(self, make: Callable[[], messages.Beat]) -> None:
+        """Send a beat every `beat_s`, and at once when wanted. Runs until cancelled."""
+        sent = False
+        while True:
+            runtime.notify("WATCHDOG=1")
+            sent = self._send(codec.encode(messages.Envelope(sender=self.peer, body=make())))
+            self.drain()  # a descriptor that fires on edges may miss one; once a second repairs it
+            # Until the store has welcomed us, try often: start-up and recovery wait for this.
+            wait_s = self._settings.beat_s if sent and self.store_epoch else min(self._settings.beat_s, 0.05)
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._beat_wanted.wait()
+            except TimeoutError:
+                pass
+            self._beat_wanted.clear()
+
+    def drain(self) -> None:
+        """Take everything out of the inbox."""
+        while self._inbox is not None and (frame := self._inbox.receive()) is not None:
+            try:
+                message = codec.decode_from_store(frame)
+            except NotUnderstood as error:
+                self.not_understood += 1
+                logger.warning("Dropped a message from the store: {}", error)
+                continue
+            self._take(message)
+
+    def _take(self, message: messages.FromStore) -> None:
+        if isinstance(message, messages.Ack):
+            waiting = self._waiting.get(message.id)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(message)
+            return
+        if isinstance(message, messages.Welcome):
+            if message.store_epoch != self.store_epoch:
+                logger.debug("Welcomed by store epoch {}", message.store_epoch)
+            self.store_epoch = message.store_epoch
+            self.beat_now()
+        if self.receive is not None:
+            self.receive(message)
+
+    def _send(self, frame: bytes) -> bool:
+        return self._store is not None and self._store.send(frame)
+
+
+def ask_once(command: messages.Command, role: Role = Role.PILOT, deadline_s: float = 5.0) -> messages.Ack:
+    """Send one command from a process that is no actor, and return the store's answer.
+
+    Raises:
+        NoAnswer: the store did not answer within `deadline_s` (is it running?).
+        config.load.ConfigError, bus.errors.LockHeld: no run folder, or too many operators at once.
+    """
+    run_folder = load.run_folder()
+    slot, lock = runtime.lowest_free_lock(run_folder, str(role), f"{role} command")
+    peer = messages.Peer(role, slot, runtime.new_incarnation())
+
+    async def once() -> messages.Ack:
+        link = Link(peer, load.settings().bus, run_folder, SystemClock())
+        link.open()
+        try:
+            return await link.ask(command, deadline_s)
+        finally:
+            link.close()
+
+    try:
+        return asyncio.run(once())
+    finally:
+        lock.release()

@@ -1,0 +1,59 @@
+"""One readable line an event on standard output, and the same in `logs/<name>.log` under the data folder.
+
+Used by every process at start. Text from outside is always an argument, never the format. Never a
+secret, never a prompt.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loguru import logger
+
+if TYPE_CHECKING:
+    from loguru import Record
+
+FILE_BYTES = "5 MB"
+FILES_KEPT = 5
+
+
+def configure(name: str, folder: Path | None = None) -> None:
+    """Send this process's log to standard output and, when given, to a file in `folder`.
+
+    `LOG_FORMAT=json` makes the former JSON lines.
+    `enqueue` stays off: a queue would lose its lines with a kill. `diagnose` stays off: it would print values.
+    """
+    level = os.environ.get("LOG_LEVEL", "INFO").upper()
+    as_json = os.environ.get("LOG_FORMAT") == "json"
+    logger.remove()
+    logger.configure(extra={"actor": name})
+    if as_json:
+        logger.add(sys.stdout, level=level, serialize=True, backtrace=False, diagnose=False, enqueue=False)
+    else:
+        logger.add(sys.stdout, level=level, format=_line, backtrace=False, diagnose=False, enqueue=False)
+    if folder is not None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        logger.add(
+            folder / f"{name}.log", level=level, format=_dated_line, backtrace=False, diagnose=False, enqueue=False,
+            rotation=FILE_BYTES, retention=FILES_KEPT,
+        )  # fmt: skip
+
+
+def _fields(record: Record) -> str:
+    """Return the bound fields as ` key=value`, safe to stand in a format string."""
+    found = "".join(f" {key}={value}" for key, value in record["extra"].items() if key not in ("actor", "fields"))
+    record["extra"]["fields"] = found
+    return "{extra[fields]}" if found else ""
+
+
+def _line(record: Record) -> str:
+    return "{time:HH:mm:ss.SSS} {level: <7} {extra[actor]: <11} {message}" + _fields(record) + "\n{exception}"
+
+
+def _dated_line(record: Record) -> str:
+    return (
+        "{time:YYYY-MM-DD!UTC}T" + "{time:HH:mm:ss.SSS!UTC}Z {level: <7} {message}" + _fields(record) + "\n{exception}"
+    )

@@ -1,0 +1,308 @@
+"""Every message on the bus. One union per direction; each role may send only its own.
+
+Actor -> store: an `Envelope` with a `Beat` (never acked) or a command (resent with the same id until its `Ack`).
+Store -> actor: `Ack`, `Welcome`, `Analyse`, `Execute`, `Withdraw`. New fields have defaults; tests hold golden bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from bus.records import AccountDay, EquitySample, Order, OrderPlan, Signal, TradeIntent
+from bus.vocabulary import DecisionSide, Outcome, Role, Source, State
+
+Text = Annotated[str, Meta(max_length=20_000)]
+LongText = Annotated[str, Meta(max_length=400_000)]
+Id = Annotated[str, Meta(min_length=1, max_length=64)]
+Day = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")]
+
+
+class Message(Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """Base of all messages; the class name is the tag."""
+
+
+class Peer(Struct, frozen=True):
+    """Who speaks: role, slot number and incarnation. `name` is `llm.2`; a new process is a new incarnation."""
+
+    role: Role
+    slot: Annotated[int, Meta(ge=1, le=99)]
+    incarnation: Annotated[str, Meta(pattern=r"^[0-9a-f]{12}\Z")]
+
+    @property
+    def name(self) -> str:
+        return f"{self.role}.{self.slot}"
+
+
+class Held(Struct, frozen=True):
+    """One lease that an actor holds."""
+
+    intent_id: Id
+    epoch: int
+
+
+# ── actor -> store ──────────────────────────────────────────────────────────
+
+
+class Beat(Message, frozen=True, kw_only=True, tag=True):
+    """Heartbeat, credit, lease renewal and resync in one. Sent every `bus.beat_s`."""
+
+    pid: int
+    state: State
+    capacity: Annotated[int, Meta(ge=0, le=1_000)]
+    holding: tuple[Held, ...] = ()
+    progress: int = 0
+    seen_store_epoch: int = 0
+
+
+class Propose(Message, frozen=True, kw_only=True, tag=True):
+    """A new intent. The idempotency key is `symbol:timeframe:bar_time:source`."""
+
+    signal: Signal
+    trade_date: Day
+    source: Source = "scanner"
+    ttl_minutes: Annotated[int, Meta(ge=1, le=1_440)] = 240
+
+
+class Invalidate(Message, frozen=True, kw_only=True, tag=True):
+    """The scanner takes back an intent that no order was reserved for."""
+
+    intent_id: Id
+    reason: Text
+
+
+class Decide(Message, frozen=True, kw_only=True, tag=True):
+    """An analyst's verdict. HOLD cancels the intent; SL and TP are needed otherwise."""
+
+    intent_id: Id
+    epoch: int
+    side: DecisionSide
+    sl_pips: float | None = None
+    tp_pips: float | None = None
+    risk_report: LongText = ""
+    state_json: LongText = ""
+
+
+class AnalysisFailed(Message, frozen=True, kw_only=True, tag=True):
+    """No verdict. The intent is tried again with a delay while attempts are left."""
+
+    intent_id: Id
+    epoch: int
+    error: Text
+
+
+class Release(Message, frozen=True, kw_only=True, tag=True):
+    """Give a lease back unused: an orderly stop. The attempt does not count. From an executor: nothing was reserved."""
+
+    intent_id: Id
+    epoch: int
+    reason: Text = "stopping"
+    retry_after_s: Annotated[float, Meta(ge=0, le=3_600)] = 0.0
+
+
+class Reject(Message, frozen=True, kw_only=True, tag=True):
+    """The guard refused the trade."""
+
+    intent_id: Id
+    epoch: int
+    reason: Text
+    compliance_snapshot: LongText
+
+
+class ReserveOrder(Message, frozen=True, kw_only=True, tag=True):
+    """Ask for the licence to send one order, once."""
+
+    intent_id: Id
+    epoch: int
+    plan: OrderPlan
+    baseline: tuple[str, ...]
+    deadline_at: str
+    compliance_snapshot: LongText
+
+
+class OrderOpened(Message, frozen=True, kw_only=True, tag=True):
+    """The position was seen at the broker. With `closed` set it was found in history: both arrows in one commit."""
+
+    intent_id: Id
+    epoch: int
+    order_id: str
+    position_id: Id
+    execution_meta: LongText
+    closed: PositionResult | None = None
+
+
+class PositionResult(Struct, frozen=True, kw_only=True):
+    """How a position ended. `net_profit_cents` holds swap and commission."""
+
+    closed_at: str
+    net_profit_cents: int
+    close_price: str
+    reason: str
+
+
+class OrderFailed(Message, frozen=True, kw_only=True, tag=True):
+    """The order does certainly not exist at the broker: refused, never sent, or absent after the quiet period."""
+
+    intent_id: Id
+    epoch: int
+    reason: Text
+
+
+class OrderUnknown(Message, frozen=True, kw_only=True, tag=True):
+    """The answer was lost; the order may exist. Ambiguous ones halt the account until the operator decides."""
+
+    intent_id: Id
+    epoch: int
+    reason: Text
+    ambiguous: bool = False
+
+
+class PositionClosed(Message, frozen=True, kw_only=True, tag=True):
+    """The monitor found an opened intent's position in the broker's history."""
+
+    intent_id: Id
+    position_id: Id
+    result: PositionResult
+
+
+class StartDay(Message, frozen=True, kw_only=True, tag=True):
+    """What the firm's day started with. The first one of a day stands."""
+
+    day: AccountDay
+
+
+class SampleEquity(Message, frozen=True, kw_only=True, tag=True):
+    """One reading of the account."""
+
+    sample: EquitySample
+
+
+class CountRequests(Message, frozen=True, kw_only=True, tag=True):
+    """Requests made to the broker since the last count, by the firm's day."""
+
+    day: Day
+    reads: Annotated[int, Meta(ge=0)]
+    writes: Annotated[int, Meta(ge=0)]
+
+
+class RaiseHalt(Message, frozen=True, kw_only=True, tag=True):
+    """Stop new orders. `soft` ends at `until`; `hard` only by the operator."""
+
+    level: Literal["soft", "hard"]
+    reason: Text
+    until: str | None = None
+
+
+class Report(Message, frozen=True, kw_only=True, tag=True):
+    """An event for the alert outbox."""
+
+    level: Literal["info", "warning", "error"]
+    event: Id
+    text: Text
+    intent_id: str | None = None
+
+
+class Sweep(Message, frozen=True, kw_only=True, tag=True):
+    """The janitor's round: expire, recycle, clean up."""
+
+
+class ChildExited(Message, frozen=True, kw_only=True, tag=True):
+    """The supervisor waited for this process: it is certainly dead."""
+
+    peer: Peer
+    status: str
+
+
+class Cancel(Message, frozen=True, kw_only=True, tag=True):
+    """The operator takes back an intent that no order was reserved for."""
+
+    intent_id: Id
+    operator: Id
+    reason: Text
+
+
+Command = (
+    Propose | Invalidate | Decide | AnalysisFailed | Release | Reject | ReserveOrder | OrderOpened | OrderFailed
+    | OrderUnknown | PositionClosed | StartDay | SampleEquity | CountRequests | RaiseHalt | Report | Sweep
+    | ChildExited | Cancel
+)  # fmt: skip
+
+
+class Envelope(Struct, frozen=True, kw_only=True):
+    """One frame from an actor to the store. `id` is empty for beats, a UUIDv7 for commands."""
+
+    sender: Peer
+    body: Beat | Command
+    id: Annotated[str, Meta(max_length=36)] = ""
+
+
+MAY_SEND: dict[Role, tuple[type[Message], ...]] = {
+    Role.SCANNER: (Beat, Propose, Invalidate, Report),
+    Role.LLM: (Beat, Decide, AnalysisFailed, Release, Report),
+    Role.EXECUTOR: (
+        Beat,
+        Release,
+        Reject,
+        ReserveOrder,
+        OrderOpened,
+        OrderFailed,
+        OrderUnknown,
+        StartDay,
+        CountRequests,
+        RaiseHalt,
+        Report,
+    ),
+    Role.MONITOR: (Beat, PositionClosed, StartDay, SampleEquity, CountRequests, RaiseHalt, Report, Sweep),
+    Role.DASHBOARD: (Beat, Cancel, Report),
+    Role.PAPER: (Beat, Report),
+    Role.PILOT: (Cancel,),
+    Role.SUPERVISOR: (ChildExited, Report),
+    Role.STORE: (),
+}
+
+
+# ── store -> actor ──────────────────────────────────────────────────────────
+
+
+class Ack(Message, frozen=True, kw_only=True, tag=True):
+    """The recorded answer to the command with this id. Applied means durable."""
+
+    id: str
+    outcome: Outcome
+    reason: str = ""
+    allowed: tuple[str, ...] = ()
+    intent_id: str | None = None
+
+
+class Welcome(Message, frozen=True, kw_only=True, tag=True):
+    """The store's answer to a beat that has not seen this life of the store yet."""
+
+    store_epoch: int
+
+
+class Analyse(Message, frozen=True, kw_only=True, tag=True):
+    """A claimed intent for an analyst. The claim is committed already."""
+
+    intent: TradeIntent
+    epoch: int
+    lease_s: float
+
+
+class Execute(Message, frozen=True, kw_only=True, tag=True):
+    """An executing intent for the executor. With `order` set it was reserved before: reconcile it, never send."""
+
+    intent: TradeIntent
+    epoch: int
+    order: Order | None = None
+
+
+class Withdraw(Message, frozen=True, kw_only=True, tag=True):
+    """This lease is gone (cancelled, expired, or held by another): drop the work."""
+
+    intent_id: str
+    epoch: int
+    reason: str
+
+
+FromStore = Ack | Welcome | Analyse | Execute | Withdraw

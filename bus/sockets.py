@@ -1,0 +1,122 @@
+"""ZeroMQ sockets with every option set on purpose. The only place that makes sockets.
+
+A mailbox is a PULL bound by its owner (who holds its lock first: a second bind would silently steal the path); whoever
+sends connects a PUSH. Frames are single, bounded, and may be lost with a dead peer: nothing here is the truth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import zmq
+
+from bus.messages import Peer
+
+HWM = 1_000  # the default of libzmq; RCVHWM=1 together with ZMTP heartbeats aborts the process (libzmq #3937)
+RECONNECT_MS = 20
+RECONNECT_MS_MAX = 250
+BACKLOG = 128
+
+
+class Socket:
+    """One end of a PUSH/PULL pair: single frames, never blocking longer than asked."""
+
+    def __init__(self, raw: zmq.Socket[bytes], bytes_max: int) -> None:
+        self.raw = raw
+        self._bytes_max = bytes_max
+
+    def send(self, frame: bytes, timeout_s: float = 0.0) -> bool:
+        """Hand over a frame; False when nobody can take it within `timeout_s`. Raises ValueError when too large."""
+        if len(frame) > self._bytes_max:
+            raise ValueError(f"message of {len(frame)} bytes; allowed: {self._bytes_max}")
+        if timeout_s and not self.raw.poll(int(timeout_s * 1_000), zmq.POLLOUT):
+            return False
+        try:
+            self.raw.send(frame, zmq.NOBLOCK, copy=True)
+        except zmq.Again:
+            return False
+        return True
+
+    def receive(self) -> bytes | None:
+        """Return the next frame, or None when there is none. Never blocks."""
+        try:
+            return self.raw.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+    def fileno(self) -> int:
+        """Return the edge-triggered descriptor: after it fires, receive until None."""
+        return int(self.raw.get(zmq.FD))
+
+    def close(self) -> None:
+        self.raw.close(linger=0)
+
+
+class Poller:
+    """Wait for sockets, plain file descriptors and pidfds together."""
+
+    def __init__(self) -> None:
+        self._poller = zmq.Poller()
+        self._sockets: dict[zmq.Socket[bytes], Socket] = {}
+
+    def register(self, source: Socket | int) -> None:
+        if isinstance(source, Socket):
+            self._sockets[source.raw] = source
+            self._poller.register(source.raw, zmq.POLLIN)
+        else:
+            self._poller.register(source, zmq.POLLIN)
+
+    def unregister(self, source: Socket | int) -> None:
+        with contextlib.suppress(KeyError):
+            self._poller.unregister(source.raw if isinstance(source, Socket) else source)
+        if isinstance(source, Socket):
+            self._sockets.pop(source.raw, None)
+
+    def poll(self, timeout_ms: int) -> set[Socket | int]:
+        """Return what can be read now, as it was registered; empty after `timeout_ms`."""
+        ready: set[Socket | int] = set()
+        for source, _ in self._poller.poll(timeout_ms):
+            ready.add(source if isinstance(source, int) else self._sockets[source])
+        return ready
+
+
+def bind_pull(path: Path, bytes_max: int) -> Socket:
+    """Bind a mailbox at `path`. The caller holds the lock that makes the path its own."""
+    raw: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
+    _common(raw)
+    raw.set(zmq.RCVHWM, HWM)
+    raw.set(zmq.MAXMSGSIZE, bytes_max)
+    raw.set(zmq.BACKLOG, BACKLOG)
+    path.unlink(missing_ok=True)
+    raw.bind(f"ipc://{path}")
+    return Socket(raw, bytes_max)
+
+
+def connect_push(path: Path, *, immediate: bool, bytes_max: int = 1_048_576) -> Socket:
+    """Connect to a mailbox. With `immediate`, nothing is queued while the owner is away: send answers False."""
+    raw: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
+    _common(raw)
+    raw.set(zmq.SNDHWM, HWM)
+    raw.set(zmq.IMMEDIATE, int(immediate))
+    raw.set(zmq.RECONNECT_IVL, RECONNECT_MS)
+    raw.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MS_MAX)
+    raw.connect(f"ipc://{path}")
+    return Socket(raw, bytes_max)
+
+
+def _common(raw: zmq.Socket[bytes]) -> None:
+    raw.set(zmq.LINGER, 0)
+    raw.set(zmq.SNDTIMEO, 0)
+    raw.set(zmq.RCVTIMEO, 0)
+    # HEARTBEAT_IVL stays unset: we beat in the application.
+
+
+def store_address(run_folder: Path) -> Path:
+    """Return the path of the store's mailbox."""
+    return run_folder / "store.in"
+
+
+def inbox_address(run_folder: Path, peer: Peer) -> Path:
+    """Return the path of the mailbox of one incarnation: derived, never taken from a message."""
+    return run_folder / f"{peer.name}.{peer.incarnation}.in"

@@ -1,0 +1,176 @@
+"""Read settings, folders and secrets. The only reader of TOML files and of the environment.
+
+Used once by every process at start. Never logs or returns a secret unless it is asked for that one by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from config.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+PROFILES = ROOT / "config" / "profiles"
+RULES = ROOT / "config" / "rules"
+SOCKET_PATH_BYTES_MAX = 107
+TOML_BYTES_MAX = 1_000_000
+
+T = TypeVar("T")
+
+
+class ConfigError(Exception):
+    """A setting, secret or folder is missing or wrong. The message says what was found and what is allowed."""
+
+
+def settings(profile: str | None = None) -> Settings:
+    """Return the settings of a profile: a name under config/profiles, or the path of a TOML file.
+
+    Without an argument the profile is `PILOT_PROFILE`, else `paper`.
+
+    Raises:
+        ConfigError: no such profile, not TOML, unknown key, wrong type or value out of range.
+    """
+    wanted = profile or os.environ.get("PILOT_PROFILE") or "paper"
+    path = Path(wanted) if wanted.endswith(".toml") else PROFILES / f"{wanted}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
+        raise ConfigError(f"profile {wanted!r}: there is no file {path}; known profiles: {known}")
+    raw = read_toml(path)
+    raw.setdefault("profile", path.stem)
+    found = convert(raw, Settings, path)
+    _check_together(found, path)
+    return found
+
+
+def _check_together(found: Settings, path: Path) -> None:
+    """Refuse values that are each allowed but not together."""
+    if found.llm.sl_volatility_min >= found.llm.sl_volatility_max:
+        raise ConfigError(
+            f"{path}: llm.sl_volatility_min was {found.llm.sl_volatility_min}; "
+            f"must be below llm.sl_volatility_max = {found.llm.sl_volatility_max}"
+        )
+    if found.bus.dead_s < 2 * found.bus.beat_s:
+        raise ConfigError(f"{path}: bus.dead_s was {found.bus.dead_s}; must be at least 2 x bus.beat_s")
+    if found.scanner.feed == "csv" and not found.scanner.csv_path:
+        raise ConfigError(
+            f"{path}: scanner.csv_path is missing; scanner.feed = 'csv' needs a folder of SYMBOL.csv files"
+        )
+    if found.scanner.top_k >= len(found.symbols):
+        raise ConfigError(
+            f"{path}: scanner.top_k was {found.scanner.top_k}; must be below the number of symbols, {len(found.symbols)}"
+        )
+    if len(set(found.symbols)) != len(found.symbols):
+        raise ConfigError(f"{path}: symbols names one pair twice: {', '.join(found.symbols)}")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the content of a TOML file. Raises ConfigError when it is unreadable, too large or not TOML."""
+    try:
+        if path.stat().st_size > TOML_BYTES_MAX:
+            raise ConfigError(f"{path}: larger than {TOML_BYTES_MAX} bytes")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def convert(raw: dict[str, Any], kind: type[T], path: Path) -> T:
+    """Return `raw` as `kind`. Raises ConfigError naming file, key, the value found and what is allowed."""
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(str(error), raw)}") from error
+
+
+def _explain(message: str, raw: dict[str, Any]) -> str:
+    """Turn "Expected `int` >= 1 - at `$.llm.slots`" into "llm.slots was 0; allowed: `int` >= 1"."""
+    what, _, where = message.partition(" - at ")
+    dotted = where.strip("`").removeprefix("$").lstrip(".")
+    if match := re.fullmatch(r"Object contains unknown field `(.+)`", what):
+        key = f"{dotted}.{match[1]}" if dotted else match[1]
+        return f"{key} is not a setting; see config/settings.py for all of them"
+    if match := re.fullmatch(r"Object missing required field `(.+)`", what):
+        return f"{dotted + '.' if dotted else ''}{match[1]} is missing"
+    found: Any = raw
+    for part in re.findall(r"[^.\[\]]+", dotted):
+        if isinstance(found, dict):
+            found = found.get(part)
+        elif isinstance(found, list) and part.isdigit():
+            found = found[int(part)]
+    return f"{dotted or 'the file'} was {found!r}; allowed: {what.removeprefix('Expected ')}"
+
+
+def data_folder() -> Path:
+    """Return the folder of all run-time state (`PILOT_DATA`, else data/), created with mode 0700."""
+    folder = Path(os.environ.get("PILOT_DATA") or ROOT / "data").expanduser().resolve()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"PILOT_DATA: cannot use {folder}: {error.strerror}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"PILOT_DATA: cannot use {folder}: we may not write there")
+    return folder
+
+
+def run_folder() -> Path:
+    """Return the short private folder of sockets, locks and pid files that belongs to this data folder.
+
+    Mode 0700 and owned by us, or ConfigError: sockets in a folder of somebody else could be taken over.
+    """
+    base = Path(os.environ.get("PILOT_RUN") or os.environ.get("XDG_RUNTIME_DIR") or "/tmp")  # noqa: S108 - checked below
+    digest = hashlib.sha256(str(data_folder()).encode()).hexdigest()[:10]
+    folder = base / f"pilot-{os.getuid()}-{digest}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise ConfigError(f"run folder {folder}: {error.strerror}; set PILOT_RUN to a short folder of yours") from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise ConfigError(f"run folder {folder}: must be a folder of ours with mode 0700; remove it and start again")
+    # The longest name is an inbox: role, slot number and incarnation.
+    if len(str(folder).encode()) + 1 + len("supervisor.99.0123456789ab.in") > SOCKET_PATH_BYTES_MAX:
+        raise ConfigError(
+            f"run folder {folder}: too long for a socket path ({SOCKET_PATH_BYTES_MAX} bytes); set PILOT_RUN"
+        )
+    return folder
+
+
+def db_path(found: Settings) -> Path:
+    """Return the path of the decision store's database."""
+    return data_folder() / found.store.db_path
+
+
+def secret(name: str) -> str:
+    """Return the secret in environment variable `name`, else from `.env`.
+
+    Raises:
+        ConfigError: it is set nowhere, or `.env` can be read by others.
+    """
+    value = os.environ.get(name) or env_file().get(name, "")
+    if not value:
+        raise ConfigError(f"secret {name} is not set; put it into the environment or into {ROOT / '.env'} (mode 0600)")
+    return value
+
+
+def env_file() -> dict[str, str]:
+    """Return the entries of `.env` beside the Procfile, or nothing. Raises ConfigError when others may read it."""
+    path = ROOT / ".env"
+    if not path.is_file():
+        return {}
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise ConfigError(
+            f"{path}: mode is {stat.S_IMODE(path.stat().st_mode):04o}; allowed 0600 (run: chmod 600 {path})"
+        )
+    from honcho.environ import parse  # the same reader that `honcho start` uses
+
+    try:
+        return {str(k): str(v) for k, v in parse(path.read_text(encoding="utf-8")).items()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
