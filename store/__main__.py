@@ -1,0 +1,5 @@
+"""`python -m store`: the store process."""
+
+from store.actor import main
+
+main()

@@ -1,0 +1,200 @@
+"""The store's process loop: mailbox in, one transaction a batch, answers out.
+
+The only place with its sockets and clock.
+Never decides: `writer.Writer` does. A plain poller instead of asyncio: an order of magnitude more messages a second.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+from pathlib import Path
+
+import apsw
+from loguru import logger
+from setproctitle import setproctitle
+
+from bus import codec, logs, runtime, sockets
+from bus.clock import Clock, SystemClock
+from bus.errors import LockHeld, NotUnderstood
+from bus.failpoints import reach
+from bus.messages import Envelope, FromStore, Peer
+from bus.vocabulary import ExitCode, Role
+from config import load
+from config.settings import Settings
+from store import connection
+from store.connection import DatabaseRefused
+from store.writer import Writer
+
+TICK_S = 1.0
+QUARANTINE_MAX = 20  # frames kept aside
+PEERS_MAX = 1_000
+
+
+class StoreActor:
+    """The one writer. Runs until stopped; every way to die is a way to start again."""
+
+    def __init__(self, settings: Settings, db: apsw.Connection, clock: Clock, lifeline: int | None) -> None:
+        self._settings = settings
+        self._db = db
+        self._clock = clock
+        self._run_folder = load.run_folder()
+        self._lifeline = lifeline
+        self._poller = sockets.Poller()
+        self._peers: dict[Peer, sockets.Socket] = {}
+        self._not_understood = 0
+        self._stopping = False
+
+    def run(self) -> None:
+        """Serve until a signal or the end of the supervisor, then close the database in order."""
+        bytes_max = self._settings.bus.message_bytes_max
+        inbox = sockets.bind_pull(sockets.store_address(self._run_folder), bytes_max)
+        self._poller.register(inbox)
+        wakeup = self._watch_signals()
+        writer = Writer(
+            self._db, self._settings.store, self._settings.bus, now=self._clock.now(), now_s=self._clock.monotonic()
+        )
+        logger.info("Serving epoch {} of {}", writer.epoch, self._settings.store.db_path)
+        runtime.notify("READY=1")
+        next_tick_s = self._clock.monotonic()
+        while not self._stopping:
+            wait_s = max(0.0, next_tick_s - self._clock.monotonic())
+            ready = self._poller.poll(int(wait_s * 1_000) + 1)
+            self._look_for_the_end(ready, wakeup)
+            batch = self._receive(inbox)
+            # Expiry only when the inbox is empty: a beat that waits there may save a lease.
+            is_tick = self._clock.monotonic() >= next_tick_s and len(batch) < self._settings.store.batch_max
+            if is_tick:
+                next_tick_s = self._clock.monotonic() + TICK_S
+                runtime.notify("WATCHDOG=1")
+                self._forget_the_dead(writer)
+            if batch or is_tick:
+                self._step(writer, batch, is_tick)
+        runtime.notify("STOPPING=1")
+        self._close(inbox)
+
+    def _receive(self, inbox: sockets.Socket) -> list[Envelope]:
+        batch: list[Envelope] = []
+        while len(batch) < self._settings.store.batch_max and (frame := inbox.receive()) is not None:
+            try:
+                batch.append(codec.decode_to_store(frame))
+            except NotUnderstood as error:
+                self._set_aside(frame, error)
+        return batch
+
+    def _step(self, writer: Writer, batch: list[Envelope], is_tick: bool) -> None:
+        try:
+            sends = writer.step(batch, self._clock.now(), self._clock.monotonic(), tick=is_tick)
+        except apsw.FullError as error:
+            # Nothing was committed and nothing is acked: the senders resend until there is room again.
+            logger.error("Disk full, nothing is acknowledged until there is room: {}", error)
+            return
+        except apsw.BusyError as error:
+            logger.error("Another program writes to the database, nothing is acknowledged until it ends: {}", error)
+            return
+        reach("store.before_ack")
+        for peer, message in sends:
+            self._send(peer, message)
+        reach("store.after_ack")
+
+    def _send(self, peer: Peer, message: FromStore) -> None:
+        socket = self._peers.get(peer)
+        if socket is None:
+            if len(self._peers) >= PEERS_MAX:
+                self._peers.pop(next(iter(self._peers))).close()
+            socket = self._peers[peer] = sockets.connect_push(
+                sockets.inbox_address(self._run_folder, peer),
+                immediate=False,
+                bytes_max=self._settings.bus.message_bytes_max,
+            )
+        frame = codec.encode(message)
+        if len(frame) > self._settings.bus.message_bytes_max:
+            logger.error("Cannot send {} to {}: {} bytes", type(message).__name__, peer.name, len(frame))
+        elif not socket.send(frame):
+            logger.debug("{} does not take messages now; it will ask again", peer.name)
+
+    def _forget_the_dead(self, writer: Writer) -> None:
+        """Close the sockets of incarnations that are dead or whose mailbox is gone."""
+        for peer in list(self._peers):
+            gone = not sockets.inbox_address(self._run_folder, peer).exists()
+            if gone or writer.registry.is_dead(peer.incarnation):
+                self._peers.pop(peer).close()
+
+    def _set_aside(self, frame: bytes, error: NotUnderstood) -> None:
+        """Count bytes that are no message, keep the first few for a look, and go on."""
+        self._not_understood += 1
+        logger.warning("Dropped a message that was not understood ({} so far): {}", self._not_understood, error)
+        if self._not_understood > QUARANTINE_MAX:
+            return
+        folder = load.data_folder() / "quarantine"
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            (folder / f"{self._not_understood:02d}.bin").write_bytes(frame[:65_536])
+        except OSError as full:
+            logger.warning("Could not keep it for a look: {}", full)
+
+    def _watch_signals(self) -> int:
+        """Make signals wake the poller: a Python handler alone does not end `poll`."""
+        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        for wanted in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(wanted, lambda *_: None)
+        self._poller.register(reading)
+        if self._lifeline is not None:
+            self._poller.register(self._lifeline)
+        return reading
+
+    def _look_for_the_end(self, ready: set[sockets.Socket | int], wakeup: int) -> None:
+        if wakeup in ready:
+            self._stopping = True
+        if self._lifeline is not None and self._lifeline in ready:
+            logger.warning("The supervisor is gone; stopping")
+            self._stopping = True
+
+    def _close(self, inbox: sockets.Socket) -> None:
+        inbox.close()
+        for socket in self._peers.values():
+            socket.close()
+        try:
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.BusyError:
+            logger.debug("A reader kept the log; the next start takes it over")
+        self._db.close()
+        logger.info("Stopped")
+
+
+def _lock_database(path: Path, owner: str) -> None:
+    """Lock the database itself: the run folder moves with the environment, and then its lock alone admits two stores."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        runtime.acquire_lock(path.with_name(path.name + ".lock"), owner)
+    except OSError as error:
+        raise load.ConfigError(f"store.db_path: cannot use {path}: {error.strerror}") from error
+
+
+def main() -> None:
+    """Run the store and exit with a code of `ExitCode`."""
+    lifeline = runtime.die_with_parent()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    os.umask(0o077)
+    peer = runtime.own_peer(Role.STORE)
+    setproctitle(f"pilot: {peer.name}")
+    try:
+        logs.configure(peer.name, load.data_folder() / "logs")
+        settings = load.settings()
+        runtime.acquire_lock(load.run_folder() / f"{peer.name}.lock", peer.name)
+        path = load.db_path(settings)
+        _lock_database(path, peer.name)
+        db = connection.open_writer(path)
+        StoreActor(settings, db, SystemClock(), lifeline).run()
+        code = ExitCode.OK
+    except (load.ConfigError, DatabaseRefused) as error:
+        logger.error("Cannot start: {}", error)
+        code = ExitCode.CONFIG
+    except LockHeld as error:
+        logger.error("Cannot start: {}", error)
+        code = ExitCode.LOCKED
+    sys.stdout.flush()
+    sys.exit(code)

@@ -1,0 +1,273 @@
+"""What each command does: one function per message, called by the writer inside a savepoint.
+
+Part of the store process. A function returns what to answer, or raises `Stale` (lease gone) or `Refused` (not allowed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from bus import clock, messages
+from bus.messages import Peer
+from bus.records import TradeIntent
+from bus.vocabulary import Outcome, Role, Status
+from store.decisions import Refused
+
+if TYPE_CHECKING:
+    from store.writer import Writer
+
+Answer = tuple[Outcome, str, str | None]  # outcome, reason, intent id
+PRUNED_MAX = 5_000
+
+
+class Stale(Exception):
+    """The sender does not hold this lease (any more)."""
+
+
+def held(writer: Writer, sender: Peer, intent_id: str, epoch: int) -> TradeIntent:
+    """Return the intent when `sender` holds its lease in this epoch. Raises Stale otherwise."""
+    intent = writer.read.intent(intent_id)
+    if intent is None:
+        raise Stale(f"there is no intent {intent_id}")
+    if (intent.epoch, intent.claim_incarnation) != (epoch, sender.incarnation):
+        raise Stale(
+            f"{sender.name} held epoch {epoch}; the intent is {intent.status} in epoch {intent.epoch}, "
+            f"last held by {intent.claim_worker_id or 'nobody'}"
+        )
+    return intent
+
+
+def _known(writer: Writer, intent_id: str) -> TradeIntent:
+    intent = writer.read.intent(intent_id)
+    if intent is None:
+        raise Refused(f"there is no intent {intent_id}")
+    return intent
+
+
+def _done(writer: Writer, intent_id: str) -> Answer:
+    """Forget the lease of an intent that its holder has finished with."""
+    writer.registry.leases.pop(intent_id, None)
+    return Outcome.APPLIED, "", intent_id
+
+
+# ── scanner and operator ────────────────────────────────────────────────────
+
+
+def propose(writer: Writer, sender: Peer, body: messages.Propose) -> Answer:
+    intent = writer.decisions.insert_intent(body, sender, writer.now)
+    if intent is None:
+        return Outcome.ALREADY, "this pair, bar and source were proposed before", None
+    return Outcome.APPLIED, "", intent.id
+
+
+def cancel(writer: Writer, sender: Peer, body: messages.Cancel | messages.Invalidate) -> Answer:
+    intent = _known(writer, body.intent_id)
+    if intent.status == Status.CANCELLED:
+        return Outcome.ALREADY, "cancelled before", intent.id
+    by = f"{body.operator}: " if isinstance(body, messages.Cancel) else ""
+    writer.decisions.mark_cancelled(intent, by + body.reason, sender, writer.now)
+    writer.drop(intent.id, "cancelled")
+    return Outcome.APPLIED, "", intent.id
+
+
+# ── analysts ────────────────────────────────────────────────────────────────
+
+
+def decide(writer: Writer, sender: Peer, body: messages.Decide) -> Answer:
+    intent = held(writer, sender, body.intent_id, body.epoch)
+    writer.decisions.decide(
+        intent, body.side, body.sl_pips, body.tp_pips,
+        risk_report=body.risk_report, state_json=body.state_json, by=sender, now=writer.now,
+    )  # fmt: skip
+    return _done(writer, intent.id)
+
+
+def analysis_failed(writer: Writer, sender: Peer, body: messages.AnalysisFailed) -> Answer:
+    intent = held(writer, sender, body.intent_id, body.epoch)
+    writer.decisions.mark_analysis_failed(intent, body.error, sender, writer.now)
+    return _done(writer, intent.id)
+
+
+def release(writer: Writer, sender: Peer, body: messages.Release) -> Answer:
+    intent = held(writer, sender, body.intent_id, body.epoch)
+    writer.decisions.release(intent, body.reason, body.retry_after_s, sender, writer.now)
+    return _done(writer, intent.id)
+
+
+# ── executor ────────────────────────────────────────────────────────────────
+
+
+def reject(writer: Writer, sender: Peer, body: messages.Reject) -> Answer:
+    intent = held(writer, sender, body.intent_id, body.epoch)
+    writer.decisions.mark_rejected(intent, body.reason, body.compliance_snapshot, sender, writer.now)
+    return _done(writer, intent.id)
+
+
+def reserve_order(writer: Writer, sender: Peer, body: messages.ReserveOrder) -> Answer:
+    intent = held(writer, sender, body.intent_id, body.epoch)
+    writer.decisions.reserve_order(intent, body, sender, writer.now)
+    if lease := writer.registry.leases.get(intent.id):
+        lease.has_order = True
+    return Outcome.APPLIED, "", intent.id
+
+
+def order_opened(writer: Writer, sender: Peer, body: messages.OrderOpened) -> Answer:
+    intent = held(writer, sender, body.intent_id, body.epoch)
+    writer.decisions.mark_opened(
+        intent, order_id=body.order_id, position_id=body.position_id, execution_meta=body.execution_meta,
+        closed=body.closed, by=sender, now=writer.now,
+    )  # fmt: skip
+    return _done(writer, intent.id)
+
+
+def order_failed(writer: Writer, sender: Peer, body: messages.OrderFailed) -> Answer:
+    intent = held(writer, sender, body.intent_id, body.epoch)
+    writer.decisions.mark_failed(intent, body.reason, sender, writer.now)
+    return _done(writer, intent.id)
+
+
+def order_unknown(writer: Writer, sender: Peer, body: messages.OrderUnknown) -> Answer:
+    intent = held(writer, sender, body.intent_id, body.epoch)
+    writer.decisions.mark_unknown(intent, body.reason, sender, writer.now)
+    if body.ambiguous:
+        _halt(writer, sender, "hard", f"order of intent {intent.id} is ambiguous: {body.reason}", None)
+    return Outcome.APPLIED, "", intent.id
+
+
+# ── monitor ─────────────────────────────────────────────────────────────────
+
+
+def position_closed(writer: Writer, sender: Peer, body: messages.PositionClosed) -> Answer:
+    intent = _known(writer, body.intent_id)
+    if intent.position_id != body.position_id:
+        raise Refused(f"intent {intent.id} has position {intent.position_id}, not {body.position_id}")
+    if intent.status == Status.CLOSED:
+        return Outcome.ALREADY, "closed before", intent.id
+    writer.decisions.mark_closed(intent, body.result, sender, writer.now)
+    return Outcome.APPLIED, "", intent.id
+
+
+def start_day(writer: Writer, sender: Peer, body: messages.StartDay) -> Answer:
+    if writer.read.account_day(body.day.day, body.day.account_id) is not None:
+        return Outcome.ALREADY, "that day was started before; the first start stands", None
+    writer.insert("INSERT INTO account_days", body.day)
+    logger.info("Started day {} with a balance of {:.2f}", body.day.day, body.day.start_balance_cents / 100)
+    return Outcome.APPLIED, "", None
+
+
+def sample_equity(writer: Writer, sender: Peer, body: messages.SampleEquity) -> Answer:
+    writer.insert("INSERT OR REPLACE INTO equity_samples", body.sample)
+    return Outcome.APPLIED, "", None
+
+
+def count_requests(writer: Writer, sender: Peer, body: messages.CountRequests) -> Answer:
+    writer.db.execute(
+        "INSERT INTO api_usage VALUES (?1, ?2, ?3, ?4) "
+        "ON CONFLICT (day, actor) DO UPDATE SET reads = reads + ?3, writes = writes + ?4",
+        (body.day, sender.name, body.reads, body.writes),
+    )
+    return Outcome.APPLIED, "", None
+
+
+def raise_halt(writer: Writer, sender: Peer, body: messages.RaiseHalt) -> Answer:
+    if body.level == "hard":
+        return _halt(writer, sender, "hard", body.reason, None)
+    try:
+        until = clock.iso(clock.parse(body.until or ""))  # compared as text, so in one form
+    except ValueError as error:
+        raise Refused(f"a soft halt needs `until`, a time with its zone: {error}", ("raise a hard halt",)) from error
+    return _halt(writer, sender, "soft", body.reason, until)
+
+
+def _halt(writer: Writer, sender: Peer, level: str, reason: str, until: str | None) -> Answer:
+    standing = writer.read.halts(clock.iso(writer.now))
+    if any((one.kind, one.reason) == (level, reason) for one in standing):
+        return Outcome.ALREADY, "that halt stands", None
+    writer.db.execute(
+        "INSERT INTO halts (kind, reason, raised_by, raised_at, until) VALUES (?, ?, ?, ?, ?)",
+        (level, reason, sender.name, clock.iso(writer.now), until),
+    )
+    _alert(writer, sender, "error", "halt", f"{level} halt: {reason}", None)
+    logger.error("Halted ({}): {}", level, reason)
+    return Outcome.APPLIED, "", None
+
+
+def report(writer: Writer, sender: Peer, body: messages.Report) -> Answer:
+    _alert(writer, sender, body.level, body.event, body.text, body.intent_id)
+    return Outcome.APPLIED, "", None
+
+
+def _alert(writer: Writer, sender: Peer, level: str, event: str, text: str, intent_id: str | None) -> None:
+    writer.db.execute(
+        "INSERT INTO alerts (at, level, event, actor, intent_id, text) VALUES (?, ?, ?, ?, ?, ?)",
+        (clock.iso(writer.now), level, event, sender.name, intent_id, text),
+    )
+
+
+def sweep(writer: Writer, sender: Peer, body: messages.Sweep) -> Answer:
+    """Expire, recycle and clean up; bounded, so that a large backlog takes several rounds."""
+    now, settings = writer.now, writer.settings
+    expired = writer.decisions.expire(now)
+    recycled = writer.decisions.recycle_expired_claims(now)
+    for intent in recycled:
+        writer.drop(intent.id, "held too long")
+    cleaned = writer.decisions.cleanup_old_intents(settings.intent_retention_days, now)
+    pruned = 0
+    for table, column, days in (
+        ("commands", "at", settings.command_retention_days),
+        ("equity_samples", "at", settings.sample_retention_days),
+    ):
+        limit = clock.iso(now - timedelta(days=days))
+        key = "id" if table == "commands" else "at"
+        writer.db.execute(
+            f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE {column} < ? LIMIT ?)",
+            (limit, PRUNED_MAX),
+        )
+        pruned += writer.db.changes()
+    return (
+        Outcome.APPLIED,
+        f"{expired} expired, {len(recycled)} recycled, {cleaned} removed, {pruned} rows pruned",
+        None,
+    )
+
+
+# ── supervisor ──────────────────────────────────────────────────────────────
+
+
+def child_exited(writer: Writer, sender: Peer, body: messages.ChildExited) -> Answer:
+    """Free what a certainly dead process held. An order it reserved stays so until its successor reconciles it."""
+    leases = writer.registry.bury(body.peer.incarnation)
+    for lease in leases:
+        if lease.role is not Role.EXECUTOR:
+            writer.lose(lease, f"{body.peer.name} died: {body.status}")
+        elif not lease.has_order:
+            writer.executor_died(lease, f"{body.peer.name} died: {body.status}; nothing was reserved")
+    return Outcome.APPLIED, f"{len(leases)} leases looked at", None
+
+
+HANDLERS: dict[type, Callable[[Writer, Peer, Any], Answer]] = {
+    messages.Propose: propose,
+    messages.Invalidate: cancel,
+    messages.Cancel: cancel,
+    messages.Decide: decide,
+    messages.AnalysisFailed: analysis_failed,
+    messages.Release: release,
+    messages.Reject: reject,
+    messages.ReserveOrder: reserve_order,
+    messages.OrderOpened: order_opened,
+    messages.OrderFailed: order_failed,
+    messages.OrderUnknown: order_unknown,
+    messages.PositionClosed: position_closed,
+    messages.StartDay: start_day,
+    messages.SampleEquity: sample_equity,
+    messages.CountRequests: count_requests,
+    messages.RaiseHalt: raise_halt,
+    messages.Report: report,
+    messages.Sweep: sweep,
+    messages.ChildExited: child_exited,
+}
+assert set(HANDLERS) == set(messages.Command.__args__), "every command has one handler"

@@ -1,0 +1,190 @@
+"""Open the decision store: one writer with every pragma set, readers that cannot write.
+
+Used by the store process (writer) and by whoever reads. A file that is not ours, newer than us or damaged is refused
+before anything in it is changed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import apsw
+
+from bus.failpoints import reach
+from store import states
+
+APPLICATION_ID = 0x50494C54  # "PILT"
+SQLITE_MIN = (3, 51, 3)  # older ones can corrupt a WAL that is reset while being read
+READER_BUSY_MS = 5_000
+WRITER_BUSY_MS = 1_000  # well below the watchdog: nobody else should write at all
+CHECKED_BYTES_MAX = 32_000_000  # a larger file is checked by the janitor, not at every start
+HEADER = b"SQLite format 3\x00"
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class DatabaseRefused(Exception):
+    """The file cannot be used as decision store. The message says what was found and what to do."""
+
+
+class NoDatabase(DatabaseRefused):
+    """There is no database yet."""
+
+
+def open_writer(path: Path) -> apsw.Connection:
+    """Open or create the database for the one writer, migrate it and renew the triggers of the state machine.
+
+    Raises:
+        DatabaseRefused: not SQLite, empty, of another program, of a newer version, damaged, without its place on
+            disk, or SQLite itself is too old.
+    """
+    _require_sqlite()
+    if path.exists():
+        inspect(path)
+    else:
+        _refuse_orphaned_log(path)
+        _create(path)
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        db.set_busy_timeout(WRITER_BUSY_MS)
+        db.pragma("foreign_keys", True)
+        db.pragma("trusted_schema", False)
+        _migrate(db)
+        mode = db.pragma("journal_mode", "wal")
+        if mode != "wal":
+            raise DatabaseRefused(f"{path}: journal mode is {mode}; the file system must allow WAL")
+        db.pragma("synchronous", 2)  # FULL: acked means on disk
+        db.pragma("journal_size_limit", 16_000_000)
+    except apsw.Error as error:
+        db.close()
+        raise DatabaseRefused(f"{path}: {error}; restore a backup (docs/operations.md)") from error
+    return db
+
+
+def open_reader(path: Path) -> apsw.Connection:
+    """Open the database read-only. Raises NoDatabase or DatabaseRefused."""
+    if not path.exists() or path.stat().st_size == 0:
+        raise NoDatabase(f"{path}: there is no database yet; start the pipeline first")
+    _check_header(path)
+    try:
+        db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        db.set_busy_timeout(READER_BUSY_MS)
+        db.pragma("query_only", True)
+    except apsw.Error as error:
+        raise DatabaseRefused(f"{path}: cannot be read: {error}") from error
+    return db
+
+
+def version() -> int:
+    """Return the schema version of this program."""
+    return len(_migrations())
+
+
+def inspect(path: Path) -> None:
+    """Raise DatabaseRefused unless the file is a healthy store of this or an older version. Changes nothing."""
+    _check_header(path)
+    try:
+        db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            found = int(str(db.pragma("user_version")))
+            if found > version():
+                raise DatabaseRefused(
+                    f"{path}: written by a newer version (schema {found}, here {version()}): upgrade first"
+                )
+            if path.stat().st_size <= CHECKED_BYTES_MAX:
+                verdict = db.execute("PRAGMA quick_check(1)").get
+                if verdict != "ok":
+                    raise DatabaseRefused(f"{path}: damaged: {verdict}; restore a backup (docs/operations.md)")
+        finally:
+            db.close()
+    except apsw.Error as error:
+        raise DatabaseRefused(f"{path}: damaged: {error}; restore a backup (docs/operations.md)") from error
+
+
+def _check_header(path: Path) -> None:
+    """Look at the first 100 bytes only, so that a file of another program is not even opened by SQLite."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(100)
+    except OSError as error:
+        raise DatabaseRefused(f"{path}: cannot be read: {error.strerror}") from error
+    if not head:
+        raise DatabaseRefused(f"{path}: empty, and we never leave it so: restore a backup, or remove it to start anew")
+    if len(head) < 100 or not head.startswith(HEADER):
+        raise DatabaseRefused(f"{path}: not a SQLite database; move it away or set store.db_path")
+    found = int.from_bytes(head[68:72], "big")
+    if found != APPLICATION_ID:
+        raise DatabaseRefused(
+            f"{path}: belongs to another program (application id {found:#010x}; ours is {APPLICATION_ID:#010x})"
+        )
+
+
+def _require_sqlite() -> None:
+    found = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    if found < SQLITE_MIN:
+        raise DatabaseRefused(f"SQLite {apsw.sqlite_lib_version()} is too old; needed {'.'.join(map(str, SQLITE_MIN))}")
+
+
+def _refuse_orphaned_log(path: Path) -> None:
+    """Refuse to begin anew beside the log of a lost database: SQLite would play its pages into the new file."""
+    log = path.with_name(path.name + "-wal")
+    if log.exists() and log.stat().st_size:
+        raise DatabaseRefused(f"{path}: missing, but its log {log.name} is there: put the file back or remove the log")
+
+
+def _create(path: Path) -> None:
+    """Make the file with all tables beside its place, then move it there: a kill leaves either nothing or all of it."""
+    fresh = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh.unlink(missing_ok=True)
+        fresh.with_name(fresh.name + "-journal").unlink(missing_ok=True)
+        os.close(os.open(fresh, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        db = apsw.Connection(str(fresh))
+        try:
+            _migrate(db)
+        finally:
+            db.close()
+        reach("store.before_create")
+        fresh.rename(path)
+        sync_folder(path.parent)
+    except (OSError, apsw.Error) as error:
+        raise DatabaseRefused(f"{path}: cannot be made: {error}") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _migrations() -> list[Path]:
+    return sorted(MIGRATIONS.glob("[0-9]*.sql"))
+
+
+def _migrate(db: apsw.Connection) -> None:
+    """Bring the schema to this program's version and the triggers to this program's table, each in one commit."""
+    found = int(str(db.pragma("user_version")))
+    for number, script in enumerate(_migrations(), start=1):
+        if number <= found:
+            continue
+        with db:
+            db.execute(script.read_text(encoding="utf-8"))
+            db.pragma("application_id", APPLICATION_ID)
+            db.pragma("user_version", number)
+    _renew_triggers(db)
+
+
+def _renew_triggers(db: apsw.Connection) -> None:
+    wanted = {name: f"CREATE TRIGGER {name} {body}" for name, body in states.triggers().items()}
+    found = dict(db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'intents'"))
+    if found == wanted:
+        return
+    with db:
+        for name in found:
+            db.execute(f'DROP TRIGGER "{name}"')
+        for statement in wanted.values():
+            db.execute(statement)

@@ -1,0 +1,222 @@
+"""Everything that is read from the decision store, as records. Opened read-only by whoever wants to know.
+
+Used by the monitor, the executor, the supervisor and `pilot`. Every call is its own short read: no snapshot stays open,
+because one idle reader would keep the write-ahead log growing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+import msgspec
+
+from bus.records import (
+    AccountDay,
+    DecisionRecord,
+    EquitySample,
+    Halt,
+    Order,
+    OrderPlan,
+    Record,
+    TradeIntent,
+    Transition,
+    Worker,
+)
+from bus.vocabulary import Status
+from store import states
+from store.connection import DatabaseRefused, NoDatabase, open_reader
+
+__all__ = ["DatabaseRefused", "NoDatabase", "Reader", "columns", "order_of", "record_of"]
+
+R = TypeVar("R", bound=Record)
+ROWS_MAX = 10_000
+
+
+def columns(kind: type[Record]) -> str:
+    """Return the column list of a record: its field names."""
+    return ", ".join(kind.__struct_fields__)
+
+
+def record_of(kind: type[R], row: tuple[Any, ...]) -> R:
+    """Return a row, selected with `columns(kind)`, as record."""
+    return msgspec.convert(dict(zip(kind.__struct_fields__, row, strict=True)), kind)
+
+
+def order_of(row: tuple[Any, ...]) -> Order:
+    """Return a row of orders, selected with `columns(Order)`, as record."""
+    found = dict(zip(Order.__struct_fields__, row, strict=True))
+    found["plan"] = msgspec.json.decode(found["plan"], type=OrderPlan)
+    found["baseline"] = tuple(json.loads(found["baseline"]))
+    return msgspec.convert(found, Order)
+
+
+class Reader:
+    """Read-only queries. Raises NoDatabase or DatabaseRefused when it cannot be opened."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = open_reader(path)
+
+    @classmethod
+    def over(cls, db: apsw.Connection) -> Reader:
+        """Return a reader over a connection that is open already (the store's own)."""
+        reader = cls.__new__(cls)
+        reader._db = db
+        return reader
+
+    def close(self) -> None:
+        self._db.close()
+
+    # ── intents ─────────────────────────────────────────────────────────────
+
+    def intent(self, intent_id: str) -> TradeIntent | None:
+        return self._one(TradeIntent, "intents WHERE id = ?", intent_id)
+
+    def intents(
+        self,
+        *,
+        status: str | None = None,
+        date: str | None = None,
+        symbol: str | None = None,
+        limit: int = 50,
+    ) -> list[TradeIntent]:
+        """Return intents, newest first, filtered by whatever is given."""
+        wanted = {"status": status, "trade_date": date, "symbol": symbol}
+        given = {column: value for column, value in wanted.items() if value is not None}
+        where = " AND ".join(f"{column} = ?" for column in given) or "1"
+        return self._all(
+            TradeIntent, f"intents WHERE {where} ORDER BY created_at DESC, rowid DESC LIMIT ?", *given.values(), limit
+        )
+
+    def pending_intents(self) -> list[TradeIntent]:
+        return self._by_status(Status.PENDING)
+
+    def ready_intents(self) -> list[TradeIntent]:
+        return self._by_status(Status.READY_FOR_EXEC)
+
+    def active_positions(self) -> list[TradeIntent]:
+        """Return the intents whose position is open."""
+        return self._by_status(Status.OPENED)
+
+    def live_intents(self) -> list[TradeIntent]:
+        """Return the intents that are neither final nor opened: work is still to be done."""
+        return [intent for status in sorted(states.LIVE) for intent in self._by_status(status)]
+
+    def intents_by_date(self, trade_date: str) -> list[TradeIntent]:
+        return self._all(TradeIntent, "intents WHERE trade_date = ? ORDER BY created_at", trade_date)
+
+    def intent_ids(self, prefix: str) -> list[str]:
+        """Return the ids that begin with `prefix`, at most 20."""
+        rows = self._db.execute("SELECT id FROM intents WHERE substr(id, 1, length(?1)) = ?1 LIMIT 20", (prefix,))
+        return [str(row[0]) for row in rows]
+
+    def intent_exists(self, symbol: str, trade_date: str, source: str) -> bool:
+        """Return whether this pair has an intent of this source on that date."""
+        row = self._db.execute(
+            "SELECT 1 FROM intents WHERE symbol = ? AND trade_date = ? AND source = ? LIMIT 1",
+            (symbol, trade_date, source),
+        ).get
+        return row is not None
+
+    def status_counts(self) -> dict[str, int]:
+        """Return how many intents there are by status."""
+        rows = self._db.execute("SELECT status, count(*) FROM intents GROUP BY status ORDER BY status")
+        return {str(status): int(str(count)) for status, count in rows}
+
+    def decision(self, intent_id: str) -> DecisionRecord | None:
+        return self._one(DecisionRecord, "decisions WHERE intent_id = ?", intent_id)
+
+    def transitions(self, intent_id: str) -> list[Transition]:
+        return self._all(Transition, "transitions WHERE intent_id = ? ORDER BY seq", intent_id)
+
+    def journal(self) -> Iterator[Transition]:
+        """Yield every arrow of every intent, oldest first, read in pages."""
+        seq = 0
+        while page := self._all(Transition, "transitions WHERE seq > ? ORDER BY seq LIMIT ?", seq, ROWS_MAX):
+            yield from page
+            seq = page[-1].seq
+
+    def statuses(self) -> list[tuple[str, str]]:
+        """Return every intent's id and status."""
+        rows = self._db.execute("SELECT id, status FROM intents").fetchall()
+        return [(str(intent_id), str(status)) for intent_id, status in rows]
+
+    # ── orders and positions ────────────────────────────────────────────────
+
+    def order(self, intent_id: str) -> Order | None:
+        row = self._db.execute(f"SELECT {columns(Order)} FROM orders WHERE intent_id = ?", (intent_id,)).fetchone()
+        return order_of(row) if row else None
+
+    def orders(self) -> list[Order]:
+        """Return all orders, newest first."""
+        rows = self._db.execute(f"SELECT {columns(Order)} FROM orders ORDER BY reserved_at DESC LIMIT {ROWS_MAX}")
+        return [order_of(row) for row in rows.fetchall()]
+
+    def unresolved_orders(self) -> list[Order]:
+        """Return the orders that may or may not exist at the broker."""
+        rows = self._db.execute(
+            f"SELECT {columns(Order)} FROM orders WHERE status IN ('reserved', 'unknown') ORDER BY reserved_at"
+        )
+        return [order_of(row) for row in rows.fetchall()]
+
+    def owned_position_ids(self) -> frozenset[str]:
+        """Return the positions that belong to an intent, open or closed."""
+        rows = self._db.execute("SELECT position_id FROM orders WHERE position_id IS NOT NULL")
+        return frozenset(str(row[0]) for row in rows)
+
+    # ── account ─────────────────────────────────────────────────────────────
+
+    def account_day(self, day: str, account_id: str | None = None) -> AccountDay | None:
+        if account_id is None:
+            return self._one(AccountDay, "account_days WHERE day = ?", day)
+        return self._one(AccountDay, "account_days WHERE day = ? AND account_id = ?", day, account_id)
+
+    def halts(self, now: str | None = None) -> list[Halt]:
+        """Return the halts that stand: not lifted, and `until`, if any, not passed at `now` (ISO; None = ignore it)."""
+        return self._all(
+            Halt,
+            "halts WHERE lifted_at IS NULL AND (until IS NULL OR ?1 IS NULL OR until > ?1) ORDER BY id",
+            now,
+        )
+
+    def requests(self, day: str) -> tuple[int, int]:
+        """Return the reads and writes counted on the firm's `day`."""
+        row = self._db.execute(
+            "SELECT coalesce(sum(reads), 0), coalesce(sum(writes), 0) FROM api_usage WHERE day = ?", (day,)
+        ).fetchone()
+        return (int(str(row[0])), int(str(row[1]))) if row else (0, 0)
+
+    def last_equity(self) -> EquitySample | None:
+        return self._one(EquitySample, "equity_samples ORDER BY at DESC LIMIT 1")
+
+    # ── processes and events ────────────────────────────────────────────────
+
+    def workers(self) -> list[Worker]:
+        return self._all(Worker, "workers ORDER BY name")
+
+    def alerts(self, limit: int = 50) -> list[tuple[str, str, str, str]]:
+        """Return the newest alerts as (at, level, event, text), newest first."""
+        rows = self._db.execute("SELECT at, level, event, text FROM alerts ORDER BY seq DESC LIMIT ?", (limit,))
+        return [(str(at), str(level), str(event), str(text)) for at, level, event, text in rows]
+
+    def store_epoch(self) -> int:
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'store_epoch'").get
+        return int(str(row)) if row is not None else 0
+
+    # ── plumbing ────────────────────────────────────────────────────────────
+
+    def _by_status(self, status: Status) -> list[TradeIntent]:
+        return self._all(
+            TradeIntent, f"intents WHERE status = ? ORDER BY created_at, rowid LIMIT {ROWS_MAX}", str(status)
+        )
+
+    def _one(self, kind: type[R], tail: str, *given: Any) -> R | None:
+        row = self._db.execute(f"SELECT {columns(kind)} FROM {tail}", given).fetchone()
+        return record_of(kind, row) if row else None
+
+    def _all(self, kind: type[R], tail: str, *given: Any) -> list[R]:
+        rows = self._db.execute(f"SELECT {columns(kind)} FROM {tail}", given).fetchall()
+        return [record_of(kind, row) for row in rows]

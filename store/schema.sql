@@ -1,0 +1,228 @@
+-- The decision store as it stands after all migrations. Written by the store process only.
+-- Columns of intents and decisions: blueprint section 5.1. Times are ISO 8601 UTC, money is integer cents,
+-- prices and volumes are decimal text. The triggers of the state machine are generated from store/states.py.
+
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE intents (
+    id                    TEXT PRIMARY KEY CHECK (length(id) BETWEEN 8 AND 64),
+    created_at            TEXT NOT NULL,
+    trade_date            TEXT NOT NULL CHECK (trade_date GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]'),
+    symbol                TEXT NOT NULL,
+    timeframe             TEXT NOT NULL DEFAULT 'D1',
+    -- scanner
+    scanner_score         REAL NOT NULL DEFAULT 0,
+    scanner_confidence    TEXT NOT NULL DEFAULT 'medium' CHECK (scanner_confidence IN ('high', 'medium', 'low')),
+    scanner_score_gap     REAL NOT NULL DEFAULT 0,
+    scanner_drop_distance REAL NOT NULL DEFAULT 0,
+    scanner_topk_spread   REAL NOT NULL DEFAULT 0,
+    signal_json           TEXT NOT NULL DEFAULT '',
+    -- analyst
+    suggested_side        TEXT CHECK (suggested_side IN ('BUY', 'SELL', 'HOLD')),
+    suggested_sl_pips     REAL CHECK (suggested_sl_pips > 0),
+    suggested_tp_pips     REAL CHECK (suggested_tp_pips > 0),
+    agent_risk_report     TEXT NOT NULL DEFAULT '',
+    agent_state_json      TEXT NOT NULL DEFAULT '',
+    -- life
+    source                TEXT NOT NULL DEFAULT 'scanner' CHECK (source IN ('scanner', 'manual')),
+    status                TEXT NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'claimed', 'ready_for_exec',
+                          'executing', 'opened', 'rejected', 'failed', 'cancelled', 'timed_out', 'closed')),
+    claim_worker_id       TEXT,
+    claim_incarnation     TEXT,
+    claim_ts              TEXT,
+    claim_ttl_minutes     INTEGER NOT NULL DEFAULT 30 CHECK (claim_ttl_minutes > 0),
+    epoch                 INTEGER NOT NULL DEFAULT 0 CHECK (epoch >= 0),
+    attempts              INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+    not_before            TEXT,
+    expires_at            TEXT,
+    idempotency_key       TEXT NOT NULL UNIQUE,
+    -- execution
+    position_id           TEXT UNIQUE,
+    executed_at           TEXT,
+    execution_error       TEXT,
+    compliance_snapshot   TEXT NOT NULL DEFAULT '',
+    CHECK (status NOT IN ('claimed', 'executing') OR claim_incarnation IS NOT NULL),
+    CHECK (status NOT IN ('ready_for_exec', 'executing', 'opened', 'closed') OR (suggested_side IN ('BUY', 'SELL')
+           AND suggested_sl_pips IS NOT NULL AND suggested_tp_pips IS NOT NULL)),
+    CHECK (status NOT IN ('opened', 'closed') OR position_id IS NOT NULL)
+) STRICT;
+
+CREATE INDEX idx_intents_status ON intents (status, created_at);
+CREATE INDEX idx_intents_trade_date ON intents (trade_date);
+CREATE INDEX idx_intents_symbol_date ON intents (symbol, trade_date);
+CREATE INDEX idx_intents_expiry ON intents (expires_at) WHERE status IN ('pending', 'ready_for_exec');
+
+CREATE TABLE decisions (
+    intent_id           TEXT PRIMARY KEY REFERENCES intents (id),
+    created_at          TEXT NOT NULL,
+    claimed_at          TEXT,
+    decided_at          TEXT,
+    executed_at         TEXT,
+    closed_at           TEXT,
+    status              TEXT NOT NULL DEFAULT '',
+    order_id            TEXT,
+    position_id         TEXT,
+    failure_reason      TEXT NOT NULL DEFAULT '',
+    compliance_snapshot TEXT NOT NULL DEFAULT '',
+    execution_meta      TEXT NOT NULL DEFAULT '',
+    net_profit_cents    INTEGER,
+    close_reason        TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+-- One order per intent, by schema. Written before the request: after a crash we must know that an order may exist.
+CREATE TABLE orders (
+    intent_id   TEXT PRIMARY KEY REFERENCES intents (id),
+    status      TEXT NOT NULL DEFAULT 'reserved' CHECK (status IN ('reserved', 'unknown', 'opened', 'failed')),
+    plan        TEXT NOT NULL,
+    baseline    TEXT NOT NULL,
+    reserved_at TEXT NOT NULL,
+    deadline_at TEXT NOT NULL,
+    order_id    TEXT,
+    position_id TEXT UNIQUE,
+    resolved_at TEXT,
+    reason      TEXT NOT NULL DEFAULT '',
+    CHECK ((status = 'opened') = (position_id IS NOT NULL))
+) STRICT;
+
+CREATE INDEX idx_orders_unresolved ON orders (status) WHERE status IN ('reserved', 'unknown');
+
+-- OR REPLACE deletes without firing delete triggers: hence the triggers that look for what it would replace.
+CREATE TRIGGER orders_begin_reserved BEFORE INSERT ON orders
+WHEN NEW.status <> 'reserved' OR EXISTS (SELECT 1 FROM orders WHERE intent_id = NEW.intent_id OR rowid = NEW.rowid)
+  OR NOT EXISTS (SELECT 1 FROM intents WHERE id = NEW.intent_id AND status = 'executing')
+BEGIN SELECT RAISE(ABORT, 'illegal: one order per intent, reserved while it is executing'); END;
+CREATE TRIGGER orders_keep BEFORE DELETE ON orders
+BEGIN SELECT RAISE(ABORT, 'illegal: orders are never deleted'); END;
+CREATE TRIGGER orders_plan_stands BEFORE UPDATE ON orders
+WHEN NEW.plan <> OLD.plan OR NEW.baseline <> OLD.baseline OR NEW.reserved_at <> OLD.reserved_at
+  OR NEW.deadline_at <> OLD.deadline_at OR NEW.intent_id <> OLD.intent_id OR NEW.rowid <> OLD.rowid
+BEGIN SELECT RAISE(ABORT, 'illegal: what was reserved never changes'); END;
+CREATE TRIGGER orders_position_once BEFORE UPDATE OF position_id ON orders
+WHEN EXISTS (SELECT 1 FROM orders WHERE position_id = NEW.position_id AND intent_id <> NEW.intent_id)
+BEGIN SELECT RAISE(ABORT, 'illegal: a position belongs to one order'); END;
+CREATE TRIGGER orders_resolved_once BEFORE UPDATE ON orders
+WHEN OLD.status IN ('opened', 'failed') OR (OLD.status = 'unknown' AND NEW.status = 'reserved')
+BEGIN SELECT RAISE(ABORT, 'illegal: an order is resolved once'); END;
+
+-- The journal: every arrow of every intent, append-only, hash-chained.
+CREATE TABLE transitions (
+    seq         INTEGER PRIMARY KEY,
+    intent_id   TEXT NOT NULL,
+    at          TEXT NOT NULL,
+    event       TEXT NOT NULL,
+    from_status TEXT,
+    to_status   TEXT NOT NULL,
+    actor       TEXT NOT NULL,
+    incarnation TEXT NOT NULL,
+    epoch       INTEGER NOT NULL,
+    reason      TEXT NOT NULL,
+    payload     TEXT NOT NULL,
+    prev_hash   TEXT NOT NULL,
+    hash        TEXT NOT NULL UNIQUE
+) STRICT;
+
+CREATE INDEX idx_transitions_intent ON transitions (intent_id, seq);
+
+CREATE TRIGGER transitions_grow_at_the_end BEFORE INSERT ON transitions
+WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM transitions)
+  OR NEW.prev_hash <> coalesce((SELECT hash FROM transitions ORDER BY seq DESC LIMIT 1), printf('%064d', 0))
+  OR EXISTS (SELECT 1 FROM transitions WHERE hash = NEW.hash)
+BEGIN SELECT RAISE(ABORT, 'illegal: the journal grows at its end only'); END;
+CREATE TRIGGER transitions_append_only_update BEFORE UPDATE ON transitions
+BEGIN SELECT RAISE(ABORT, 'illegal: the journal is append-only'); END;
+CREATE TRIGGER transitions_append_only_delete BEFORE DELETE ON transitions
+BEGIN SELECT RAISE(ABORT, 'illegal: the journal is append-only'); END;
+
+-- Applied commands and their answers: a resend gets the recorded answer and changes nothing.
+CREATE TABLE commands (
+    id        TEXT PRIMARY KEY,
+    at        TEXT NOT NULL,
+    sender    TEXT NOT NULL,
+    kind      TEXT NOT NULL,
+    outcome   TEXT NOT NULL CHECK (outcome IN ('applied', 'already', 'stale', 'refused')),
+    reason    TEXT NOT NULL DEFAULT '',
+    allowed   TEXT NOT NULL DEFAULT '[]',
+    intent_id TEXT
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX idx_commands_at ON commands (at);
+
+-- Keys of deleted intents: a rescan of an old bar must not make them again.
+CREATE TABLE retired_keys (
+    idempotency_key TEXT PRIMARY KEY,
+    intent_id       TEXT NOT NULL,
+    status          TEXT NOT NULL,
+    retired_at      TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE halts (
+    id          INTEGER PRIMARY KEY,
+    kind        TEXT NOT NULL CHECK (kind IN ('soft', 'hard')),
+    reason      TEXT NOT NULL,
+    raised_by   TEXT NOT NULL,
+    raised_at   TEXT NOT NULL,
+    until       TEXT,
+    lifted_at   TEXT,
+    lifted_by   TEXT,
+    lift_reason TEXT,
+    CHECK (kind = 'hard' OR until IS NOT NULL)
+) STRICT;
+
+CREATE TABLE account_days (
+    account_id            TEXT NOT NULL,
+    day                   TEXT NOT NULL,
+    starts_at             TEXT NOT NULL,
+    ends_at               TEXT NOT NULL,
+    start_balance_cents   INTEGER NOT NULL,
+    initial_balance_cents INTEGER NOT NULL,
+    created_at            TEXT NOT NULL,
+    PRIMARY KEY (account_id, day)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE equity_samples (
+    at               TEXT PRIMARY KEY,
+    day              TEXT NOT NULL,
+    balance_cents    INTEGER NOT NULL,
+    equity_cents     INTEGER NOT NULL,
+    margin_cents     INTEGER NOT NULL,
+    positions        INTEGER NOT NULL,
+    daily_loss_cents INTEGER NOT NULL,
+    max_loss_cents   INTEGER NOT NULL,
+    level            TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE api_usage (
+    day    TEXT NOT NULL,
+    actor  TEXT NOT NULL,
+    reads  INTEGER NOT NULL DEFAULT 0,
+    writes INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (day, actor)
+) STRICT, WITHOUT ROWID;
+
+-- The outbox of alerts: written in the transaction of the event.
+CREATE TABLE alerts (
+    seq          INTEGER PRIMARY KEY,
+    at           TEXT NOT NULL,
+    level        TEXT NOT NULL CHECK (level IN ('info', 'warning', 'error')),
+    event        TEXT NOT NULL,
+    actor        TEXT NOT NULL,
+    intent_id    TEXT,
+    text         TEXT NOT NULL,
+    delivered_at TEXT
+) STRICT;
+
+CREATE TABLE workers (
+    name         TEXT PRIMARY KEY,
+    role         TEXT NOT NULL,
+    incarnation  TEXT NOT NULL,
+    pid          INTEGER NOT NULL,
+    state        TEXT NOT NULL,
+    capacity     INTEGER NOT NULL,
+    holding      INTEGER NOT NULL,
+    progress     INTEGER NOT NULL,
+    started_at   TEXT NOT NULL,
+    last_beat_at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;

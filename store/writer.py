@@ -1,0 +1,259 @@
+"""One batch of messages, one transaction, then the answers: the store's decisions without its sockets and clocks.
+
+Part of the store process. A command is applied in a savepoint together with its recorded answer, so that a resend gets
+the same answer and changes nothing. Nothing is returned for sending before it is committed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+import apsw
+import msgspec
+from loguru import logger
+
+from bus import clock, messages
+from bus.failpoints import reach
+from bus.messages import Ack, Beat, Envelope, FromStore, Peer
+from bus.records import AccountDay, EquitySample, TradeIntent, Worker
+from bus.vocabulary import Outcome, Role, Status
+from config.settings import Bus, Store
+from store import commands, queries
+from store.commands import Stale
+from store.decisions import DecisionStore, Refused
+from store.recovery import Changes, Lease, Registry
+
+Send = tuple[Peer, FromStore]
+
+
+class Writer:
+    """The store's decisions. `step` is the only way in; everything it returns is durable already."""
+
+    def __init__(self, db: apsw.Connection, settings: Store, bus: Bus, *, now: datetime, now_s: float) -> None:
+        self.db = db
+        self.settings = settings
+        self.now, self.now_s = now, now_s
+        with db:
+            db.execute(
+                "INSERT INTO meta VALUES ('store_epoch', '1') "
+                "ON CONFLICT (key) DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)"
+            )
+        self.decisions = DecisionStore(
+            db,
+            claim_ttl_minutes=settings.claim_ttl_minutes,
+            attempts_max=settings.attempts_max,
+            backoff_s=settings.retry_backoff_s,
+        )
+        self.read = self.decisions.read
+        self.epoch = self.read.store_epoch()
+        self.registry = Registry(beat_s=bus.beat_s, dead_s=bus.dead_s, now_s=now_s)
+        self.sends: list[Send] = []
+        self._load_leases()
+
+    # ── one batch ───────────────────────────────────────────────────────────
+
+    def step(self, envelopes: Sequence[Envelope], now: datetime, now_s: float, *, tick: bool = False) -> list[Send]:
+        """Apply a batch in one transaction and return what is to be sent, in order.
+
+        With `tick` the periodic work is done, too. Raises apsw.Error when the commit fails: then nothing happened,
+        nothing may be sent, and the senders will resend.
+        """
+        self.now, self.now_s, self.sends = now, now_s, []
+        # Deaths last: what the dead one sent while it lived counts.
+        ordered = sorted(envelopes, key=lambda one: isinstance(one.body, messages.ChildExited))
+        self.decisions.moves.clear()
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            for envelope in ordered:
+                self._take(envelope)
+            if tick:
+                self._tick()
+            self._assign()
+            reach("store.before_commit")
+            self.db.execute("COMMIT")
+        except BaseException:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            self.decisions.reload()
+            self._load_leases()
+            raise
+        reach("store.after_commit")
+        self._log_moves()
+        return self.sends
+
+    def _log_moves(self) -> None:
+        """Tell what was committed, one line an arrow."""
+        for move in self.decisions.moves:
+            logger.bind(intent_id=move.intent_id).info(
+                "{} -> {} ({}) by {}: {}",
+                move.from_status or "new", move.to_status, move.event, move.actor, move.reason,
+            )  # fmt: skip
+
+    def _take(self, envelope: Envelope) -> None:
+        if self.registry.is_dead(envelope.sender.incarnation) and isinstance(envelope.body, Beat):
+            return
+        if isinstance(envelope.body, Beat):
+            self._beat(envelope.sender, envelope.body)
+            return
+        self.sends.append((envelope.sender, self._recorded(envelope) or self._apply(envelope)))
+
+    def _recorded(self, envelope: Envelope) -> Ack | None:
+        row = self.db.execute(
+            "SELECT outcome, reason, allowed, intent_id FROM commands WHERE id = ?", (envelope.id,)
+        ).fetchone()
+        if row is None:
+            return None
+        outcome, reason, allowed, intent_id = row
+        answer = {"outcome": outcome, "reason": reason, "allowed": json.loads(str(allowed)), "intent_id": intent_id}
+        return msgspec.convert({"kind": "Ack", "id": envelope.id, **answer}, Ack)
+
+    def _apply(self, envelope: Envelope) -> Ack:
+        """Apply one new command in a savepoint and record its answer."""
+        body = envelope.body
+        try:
+            with self.db:
+                outcome, reason, intent_id = commands.HANDLERS[type(body)](self, envelope.sender, body)
+            ack = Ack(id=envelope.id, outcome=outcome, reason=reason, intent_id=intent_id)
+        except Stale as stale:
+            ack = Ack(id=envelope.id, outcome=Outcome.STALE, reason=str(stale))
+        except Refused as refused:
+            ack = Ack(id=envelope.id, outcome=Outcome.REFUSED, reason=str(refused), allowed=refused.allowed)
+        except apsw.ConstraintError as error:
+            ack = Ack(id=envelope.id, outcome=Outcome.REFUSED, reason=f"the database refused it: {error}")
+        if ack.outcome in (Outcome.STALE, Outcome.REFUSED):
+            self.decisions.reload()
+            logger.warning(
+                "Answered {} of {} {}: {}", type(body).__name__, envelope.sender.name, ack.outcome, ack.reason
+            )
+        self.db.execute(
+            "INSERT INTO commands VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                envelope.id, clock.iso(self.now), envelope.sender.name, type(body).__name__, str(ack.outcome),
+                ack.reason, json.dumps(ack.allowed), ack.intent_id,
+            ),
+        )  # fmt: skip
+        return ack
+
+    # ── beats, deaths and leases ────────────────────────────────────────────
+
+    def _beat(self, peer: Peer, beat: Beat) -> None:
+        changes = self.registry.beat(
+            peer, beat, now_s=self.now_s, at=clock.iso(self.now), store_epoch=self.epoch
+        )  # fmt: skip
+        if changes.welcome:
+            self.sends.append((peer, messages.Welcome(store_epoch=self.epoch)))
+        for intent_id, epoch in changes.withdraw:
+            self.sends.append((peer, messages.Withdraw(intent_id=intent_id, epoch=epoch, reason="not your lease")))
+        self._carry_out(changes, peer)
+
+    def _tick(self) -> None:
+        self._carry_out(self.registry.tick(self.now_s), None)
+        for intent in self.decisions.recycle_expired_claims(self.now):
+            self.drop(intent.id, "held too long")
+        self.decisions.expire(self.now)
+        self._write_workers()
+
+    def _carry_out(self, changes: Changes, peer: Peer | None) -> None:
+        for lease, reason in changes.lost:
+            self.lose(lease, reason)
+        for lease in changes.hand_over:
+            if lease.has_order and peer is not None:
+                self._hand_over(lease, peer)
+            else:
+                self.executor_died(lease, "its executor was replaced; nothing was reserved")
+        for lease in changes.resend:
+            intent = self.read.intent(lease.intent_id)
+            if intent is not None and peer is not None:
+                lease.sends, lease.sent_s = lease.sends + 1, self.now_s
+                self._send_work(peer, intent)
+
+    def lose(self, lease: Lease, reason: str) -> None:
+        intent = self.read.intent(lease.intent_id)
+        self.drop(lease.intent_id, reason)
+        if intent is not None and intent.status == Status.CLAIMED:
+            self.decisions.lose_lease(intent, reason, self.now)
+
+    def executor_died(self, lease: Lease, reason: str) -> None:
+        intent = self.read.intent(lease.intent_id)
+        if intent is not None:
+            self.registry.leases.pop(lease.intent_id, None)
+            self.decisions.executor_died(intent, reason, self.now)
+
+    def _hand_over(self, lease: Lease, peer: Peer) -> None:
+        intent = self.read.intent(lease.intent_id)
+        if intent is not None:
+            self._grant(self.decisions.hand_over(intent, peer, self.now), peer)
+
+    def drop(self, intent_id: str, reason: str) -> None:
+        """Forget a lease and tell its holder, if it lives."""
+        lease = self.registry.leases.pop(intent_id, None)
+        holder = self.registry.peer_of(lease.incarnation) if lease else None
+        if lease is not None and holder is not None:
+            self.sends.append((holder, messages.Withdraw(intent_id=intent_id, epoch=lease.epoch, reason=reason)))
+
+    def _assign(self) -> None:
+        """Give work to whoever has credit, oldest first: claimed in this transaction, sent after it."""
+        while free := self.registry.free_capacity(Role.LLM, self.now_s):
+            intent = self.decisions.claim_next_pending(free[0][0].peer, self.now)
+            if intent is None:
+                break
+            self._grant(intent, free[0][0].peer)
+        executors = self.registry.free_capacity(Role.EXECUTOR, self.now_s)
+        # One order at a time: an intent that is executing, an unresolved order or a halt keeps the gate shut.
+        if any(lease.role is Role.EXECUTOR for lease in self.registry.leases.values()):
+            return
+        if executors and not self.read.unresolved_orders() and not self.read.halts(clock.iso(self.now)):
+            intent = self.decisions.mark_executing(executors[0][0].peer, self.now)
+            if intent is not None:
+                self._grant(intent, executors[0][0].peer)
+
+    def _grant(self, intent: TradeIntent, peer: Peer) -> None:
+        order = self.read.order(intent.id) if intent.status == Status.EXECUTING else None
+        self.registry.leases[intent.id] = Lease(
+            intent.id, intent.epoch, peer.role, peer.incarnation, self.now_s, has_order=order is not None
+        )
+        self._send_work(peer, intent)
+
+    def _send_work(self, peer: Peer, intent: TradeIntent) -> None:
+        if intent.status == Status.EXECUTING:
+            order = self.read.order(intent.id)
+            # The analyst's papers stay in the database: with them the frame might be larger than a mailbox takes.
+            slim = msgspec.structs.replace(intent, agent_risk_report="", agent_state_json="", compliance_snapshot="")
+            self.sends.append((peer, messages.Execute(intent=slim, epoch=intent.epoch, order=order)))
+        else:
+            lease_s = 60.0 * intent.claim_ttl_minutes
+            self.sends.append((peer, messages.Analyse(intent=intent, epoch=intent.epoch, lease_s=lease_s)))
+
+    def _load_leases(self) -> None:
+        """Read the leases from the rows: at start, and after a rollback."""
+        self.registry.leases.clear()
+        rows = self.db.execute(
+            "SELECT i.id, i.epoch, i.claim_incarnation, i.status, o.intent_id IS NOT NULL FROM intents i "
+            "LEFT JOIN orders o ON o.intent_id = i.id WHERE i.status IN ('claimed', 'executing')"
+        ).fetchall()
+        for intent_id, epoch, incarnation, status, has_order in rows:
+            role = Role.EXECUTOR if status == "executing" else Role.LLM
+            self.registry.leases[str(intent_id)] = Lease(
+                str(intent_id), int(str(epoch)), role, str(incarnation), self.now_s,
+                has_order=bool(has_order),
+            )  # fmt: skip
+
+    def _write_workers(self) -> None:
+        """Write what the beats said, at most once a tick."""
+        for seen in self.registry.peers.values():
+            if not seen.is_dirty:
+                continue
+            seen.is_dirty = False
+            worker = Worker(
+                name=seen.peer.name, role=str(seen.peer.role), incarnation=seen.peer.incarnation, pid=seen.beat.pid,
+                state=str(seen.beat.state), capacity=seen.beat.capacity, holding=len(seen.beat.holding),
+                progress=seen.beat.progress, started_at=seen.started_at, last_beat_at=seen.last_beat_at,
+            )  # fmt: skip
+            self.insert("INSERT OR REPLACE INTO workers", worker)
+
+    def insert(self, verb: str, record: Worker | AccountDay | EquitySample) -> None:
+        names = record.__struct_fields__
+        values = tuple(getattr(record, name) for name in names)
+        self.db.execute(f"{verb} ({queries.columns(type(record))}) VALUES ({', '.join('?' * len(names))})", values)
