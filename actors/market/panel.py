@@ -1,0 +1,66 @@
+"""All pairs side by side: days x pairs x columns, and the result that the model learns to rank.
+
+Runs in the scanner's child process. Uses only days that every pair has; never fills a hole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+
+from actors.market import features
+from actors.market.bars import Bars, Dates, Floats
+from actors.market.errors import ScanError
+
+HORIZON_BARS = 5  # the result is measured one trading week ahead
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Columns of all pairs on common days, oldest first; every number is finite."""
+
+    symbols: tuple[str, ...]
+    days: Dates  # (days,)
+    columns: Floats  # (days, pairs, len(features.COLUMNS))
+    outcome: Floats  # (days, pairs): see `outcomes`; the newest HORIZON_BARS days are NaN, not known yet
+
+    @property
+    def known(self) -> int:
+        """How many days, from the oldest, have an outcome."""
+        return max(0, len(self.days) - HORIZON_BARS)
+
+
+def build(all_bars: Sequence[Bars]) -> Panel:
+    """Return the panel of checked bars, from the first day on which every column exists.
+
+    Raises:
+        ScanError: the pairs share too few days to compute anything.
+    """
+    days: Dates = reduce(np.intersect1d, [bars.time for bars in all_bars])
+    rows = [np.searchsorted(bars.time, days) for bars in all_bars]
+    own = np.stack([features.own_columns(bars)[at] for bars, at in zip(all_bars, rows, strict=True)], axis=1)
+    columns = np.concatenate([own, features.across(own)], axis=2)
+    logs = np.stack([np.log(bars.close)[at] for bars, at in zip(all_bars, rows, strict=True)], axis=1)
+    complete = np.isfinite(columns).all(axis=(1, 2))
+    if not complete.any() or not complete[-1]:
+        raise ScanError(f"{len(all_bars)} pairs share {len(days)} days; not enough to compute the newest day's columns")
+    trend = np.stack([features.trend(np.log(bars.close))[at] for bars, at in zip(all_bars, rows, strict=True)], axis=1)
+    result = outcomes(logs, features.direction(trend), own[:, :, features.OWN.index("vol_20")])
+    symbols = tuple(bars.symbol for bars in all_bars)
+    return Panel(symbols, days[complete], columns[complete], result[complete])
+
+
+def outcomes(log_close: Floats, direction: Floats, volatility: Floats) -> Floats:
+    """Return what the trade of the trend rule would have made after HORIZON_BARS days, in standard deviations.
+
+    direction * (log close[t + 5] - log close[t]) / (20-bar volatility * sqrt(5)); costs are not in it. All arrays are
+    (days, pairs). The newest 5 days are NaN.
+    """
+    found = np.full_like(log_close, np.nan)
+    ahead = log_close[HORIZON_BARS:] - log_close[:-HORIZON_BARS]
+    spread = np.where(volatility > 0, volatility, np.nan)[:-HORIZON_BARS] * np.sqrt(HORIZON_BARS)
+    found[:-HORIZON_BARS] = direction[:-HORIZON_BARS] * ahead / spread
+    return found

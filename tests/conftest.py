@@ -1,0 +1,32 @@
+"""What every test stands on: no setting of the caller's environment, and no process left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kit import leftovers
+
+
+def pytest_configure() -> None:
+    """Forget how the caller runs the pipeline: tests set what they need."""
+    for name in list(os.environ):
+        if name.startswith("PILOT_") or name in (
+            "NOTIFY_SOCKET",
+            "WATCHDOG_USEC",
+            "LOG_FORMAT",
+            "LOG_LEVEL",
+            "HONCHO_PROCESS_NAME",
+        ):
+            del os.environ[name]
+    os.environ[leftovers.MARK] = str(os.getpid())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    """Fail when a process that this run started outlives it."""
+    yield
+    left = leftovers.after(5.0)
+    assert not left, f"processes left behind: {left}"
