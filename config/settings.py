@@ -132,9 +132,9 @@ class Paper(Section, frozen=True, kw_only=True):
 
 
 class Compliance(Section, frozen=True, kw_only=True):
-    """Which rule set under config/rules/ applies."""
+    """Which rule set applies: a name under config/rules/, or the path of a TOML file."""
 
-    rules: Name = "e8-signature-50k"
+    rules: Annotated[str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63}|/.{1,400}\.toml)$")] = "e8-signature-50k"
 
 
 class Supervisor(Section, frozen=True, kw_only=True):

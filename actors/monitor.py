@@ -1,0 +1,55 @@
+"""The monitor process: watches equity and positions, closes intents whose position has closed, keeps the house clean.
+
+Run as `python -m actors.monitor`, exactly one. Never opens an order; works with the executor dead. Its own login at the
+broker, its own client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from actors.broker.client import BrokerClient
+from actors.broker.password import password
+from actors.compliance import rulebook
+from actors.watch.janitor import Janitor
+from actors.watch.poll import Watch
+from bus import actor
+from bus.actor import BeatState
+from bus.clock import Clock
+from bus.link import Link
+from bus.vocabulary import Role
+from config import load
+from config.settings import Settings
+
+
+class Monitor(actor.Actor):
+    """Two jobs side by side: the watch over the account, and the janitor."""
+
+    role = Role.MONITOR
+
+    def __init__(self, link: Link, settings: Settings, clock: Clock) -> None:
+        super().__init__(link, settings, clock)
+        self._client = BrokerClient(settings.broker, password(settings), clock)
+        self._watch = Watch(
+            self._client,
+            link,
+            settings=settings,
+            rules=rulebook.load(settings.compliance.rules),
+            clock=clock,
+            db_path=load.db_path(settings),
+        )
+        self._janitor = Janitor(
+            link, settings, clock, db_path=load.db_path(settings), folder=load.data_folder() / "backups"
+        )
+
+    async def run(self) -> None:
+        async with self._client, asyncio.TaskGroup() as jobs:
+            jobs.create_task(self._watch.run(), name="watch")
+            jobs.create_task(self._janitor.run(), name="janitor")
+
+    def beat(self) -> BeatState:
+        return BeatState(progress=self._watch.polls)
+
+
+if __name__ == "__main__":
+    actor.main(Monitor)

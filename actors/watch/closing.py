@@ -1,0 +1,59 @@
+"""Which of our positions have closed, and which open ones nobody owns. Pure; library of the monitor.
+
+Never guesses: a position that is in neither list is still being looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+from actors.broker.wire import ClosedPosition, Position
+from bus.clock import iso
+from bus.messages import PositionResult
+from bus.records import Order, TradeIntent
+
+
+def result_of(
+    intent: TradeIntent, rows: Iterable[ClosedPosition], *, volume: Decimal | None, settled: bool
+) -> PositionResult | str:
+    """Return how an intent's position ended, or why that cannot be said yet.
+
+    `volume` is what the position held when it was last known, in lots; None: not known. Rows that add up to less are
+    partial closes whose last row is still to come, until `settled` says that enough time has passed. Net profit is the
+    sum over the distinct rows, with swap and commission; price and reason are the last row's.
+    """
+    own = {(row.closed_at, row.volume, row.net_profit_cents): row for row in rows if row.id == intent.position_id}
+    if not own:
+        return "neither open nor in the history"
+    if foreign := {row.symbol for row in own.values()} - {intent.symbol}:
+        return f"the history has its id with another symbol: {', '.join(sorted(foreign))}"
+    found = sorted(own.values(), key=lambda row: row.closed_at)
+    closed_volume = sum((row.volume for row in found), Decimal(0))
+    if volume is not None and closed_volume < volume and not settled:
+        return f"the history has {closed_volume} of {volume} lots"
+    last = found[-1]
+    return PositionResult(
+        closed_at=iso(last.closed_at),
+        net_profit_cents=sum(row.net_profit_cents for row in found),
+        close_price=str(last.close_price),
+        reason=last.reason or "not said by the broker",
+    )
+
+
+def orphans(
+    positions: Iterable[Position], owned_ids: frozenset[str], unresolved: Iterable[Order]
+) -> tuple[Position, ...]:
+    """Return the open positions that no intent owns and that no order with an unknown outcome may explain."""
+    awaited = tuple(unresolved)
+    return tuple(
+        position
+        for position in positions
+        if position.id not in owned_ids and not any(_may_be(position, order) for order in awaited)
+    )
+
+
+def _may_be(position: Position, order: Order) -> bool:
+    """Return whether the executor may yet find this position to be the order's. Wider than its own match."""
+    same = position.broker_symbol == order.plan.broker_symbol and position.side == order.plan.side
+    return same and position.id not in order.baseline
