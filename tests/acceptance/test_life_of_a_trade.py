@@ -1,0 +1,70 @@
+"""One trade from bar to closed position, over real processes, sockets and files."""
+
+from __future__ import annotations
+
+import signal
+from decimal import Decimal
+
+from tests.kit import pipeline
+
+
+def test_trade_goes_from_bar_to_closed_position() -> None:
+    with pipeline.running() as run:
+        run.start()
+        run.eventually(run.all_settled, 30)
+        opened = run.intents("opened")
+        assert opened, run.console()
+        assert {row["position_id"] for row in run.positions()} == {intent.position_id for intent in opened}
+
+        intent = opened[0]
+        with run.reader() as reader:
+            order = reader.order(intent.id)
+            assert order is not None
+            events = [arrow.event for arrow in reader.transitions(intent.id)]
+        assert events == ["propose", "claim", "decide_trade", "take", "reserve", "open"]
+
+        beyond = (
+            order.plan.tp_price + (Decimal(1) if order.plan.side == "BUY" else Decimal(-1)) * order.plan.tp_price / 100
+        )
+        run.broker("/paper/price", symbol=order.plan.broker_symbol, bid=str(round(beyond, 5)))
+        run.eventually(lambda: any(one.id == intent.id for one in run.intents("closed")))
+        with run.reader() as reader:
+            decision = reader.decision(intent.id)
+            assert decision is not None
+            assert decision.net_profit_cents is not None and decision.net_profit_cents > 0
+            assert decision.close_reason == "TP"
+            assert decision.closed_at is not None
+        assert run.stop(signal.SIGINT) == 0
+        assert run.processes() == {}
+
+
+def test_honcho_start_ctrl_c_and_start_again_opens_nothing_twice() -> None:
+    with pipeline.running() as run:
+        run.start("start", command="honcho")
+        run.eventually(run.all_settled, 30)
+        before = run.positions()
+        assert before
+        run.stop(signal.SIGINT)
+        run.eventually(lambda: not run.processes(), 5)
+
+        run.start("start", command="honcho")
+        run.eventually(lambda: "Skipped the scan" in run.console(), 30)
+        run.eventually(run.all_settled)
+        with run.reader() as reader:
+            assert reader.store_epoch() == 2
+        assert run.positions() == before
+        assert {intent.position_id for intent in run.intents("opened")} == {row["position_id"] for row in before}
+        run.stop(signal.SIGINT)
+        run.eventually(lambda: not run.processes(), 5)
+
+
+def test_intent_too_small_for_the_broker_is_rejected_with_its_reason() -> None:
+    with pipeline.running(executor={"risk_per_trade_ratio": 0.0000001}) as run:
+        run.start()
+        run.eventually(run.all_settled, 30)
+        rejected = run.intents("rejected")
+        assert rejected
+        for intent in rejected:
+            assert "volume_min" in (intent.execution_error or "")
+            assert '"passed":false' in intent.compliance_snapshot
+        assert run.positions() == []
