@@ -1,0 +1,226 @@
+"""The broker's account as a few typed calls: reads that may be repeated, writes that are sent once.
+
+Used by executor and monitor, one client each. Never sleeps, never repeats a write, never decides: callers do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from types import TracebackType
+from typing import Literal, ParamSpec, Self, TypeVar
+
+import msgspec
+from loguru import logger
+
+from actors.broker import instruments, raw, transport, wire
+from actors.broker.errors import BrokerError, NotSent, Refused, Unauthorised, UnknownOutcome, Unreadable
+from actors.broker.session import Session
+from actors.broker.transport import RequestCount, Transport
+from actors.broker.wire import Balance, Candle, ClosedPosition, Instrument, OpenRequest, Position, Quote
+from bus import clock as clocks
+from bus.clock import Clock
+from config import settings
+
+Interval = Literal["M1", "M5", "M15", "M30", "H1", "H4", "D1", "W1"]
+INTERVALS: dict[Interval, timedelta] = {
+    "M1": timedelta(minutes=1), "M5": timedelta(minutes=5), "M15": timedelta(minutes=15), "M30": timedelta(minutes=30),
+    "H1": timedelta(hours=1), "H4": timedelta(hours=4), "D1": timedelta(days=1), "W1": timedelta(days=7),
+}  # fmt: skip
+INSTRUMENTS_AGE_S_MAX = 300.0  # sessions open and close; contracts hardly change
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class BrokerClient:
+    """One account at one broker. Use as an async context manager; logs in when the first call needs it.
+
+    Every call raises a `BrokerError`: reads `Transient` (`Unreadable` among them), `Blocked`, `Unauthorised` or
+    `Refused`; writes `Refused`, `NotSent` or `UnknownOutcome`. See errors.py.
+    """
+
+    def __init__(self, broker: settings.Broker, password: str, clock: Clock) -> None:
+        self._clock = clock
+        self._line = Transport(broker)
+        self._session = Session(broker, password, self._line, clock)
+        self._instruments: dict[str, Instrument] = {}
+        self._our_names: dict[str, str] = {}
+        self._left_out: tuple[str, ...] = ()
+        self._listed_at = float("-inf")  # monotonic
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._line.close()
+
+    @property
+    def requests(self) -> RequestCount:
+        """Requests made since they were last taken."""
+        return self._line.requests
+
+    # ── reads ───────────────────────────────────────────────────────────────
+
+    async def login(self) -> None:
+        """Log in now. Raises Unauthorised when e-mail, password or account are not accepted."""
+        await self._session.login()
+
+    async def balance(self) -> Balance:
+        """Return balance, equity and margin of the account."""
+        return _made("/balance", wire.balance, await self._get("/balance", raw.Balance))
+
+    async def instruments(self, age_s_max: float = INSTRUMENTS_AGE_S_MAX) -> dict[str, Instrument]:
+        """Return what can be traded, by our symbol; not older than `age_s_max` (0: ask now).
+
+        Unreadable rows, and symbols of ours that two instruments claim, are left out with a warning.
+        """
+        if self._clock.monotonic() - self._listed_at >= age_s_max:
+            self._take_instruments(await self._get("/effective-instruments", tuple[msgspec.Raw, ...]))
+        return self._instruments
+
+    async def quotes(self, symbols: Iterable[str]) -> dict[str, Quote]:
+        """Return bid and ask by our symbol. A symbol that the broker has no price for now is missing.
+
+        Raises:
+            Refused: a symbol is not among the broker's instruments; nothing was asked.
+        """
+        by_broker = {(await self._listed(symbol)).broker_symbol: symbol for symbol in symbols}
+        if not by_broker:
+            return {}
+        said = await self._get(f"/quotations?symbols={','.join(by_broker)}", tuple[raw.Quote, ...])
+        known = [(one, by_broker[one.symbol]) for one in said if one.symbol in by_broker]
+        return {symbol: _made("/quotations", wire.quote, one, symbol) for one, symbol in known}
+
+    async def open_positions(self) -> tuple[Position, ...]:
+        """Return all open positions of the account, also those nobody here opened."""
+        await self.instruments(float("inf"))
+        said = await self._get("/open-positions", raw.Positions)
+        return tuple(_made("/open-positions", wire.position, one, self._our_name(one.symbol)) for one in said.positions)
+
+    async def closed_positions(self, since: datetime, until: datetime) -> tuple[ClosedPosition, ...]:
+        """Return the history rows closed between two times. A row can lag the event by seconds."""
+        await self.instruments(float("inf"))
+        body = msgspec.json.encode({"from": clocks.iso(since), "to": clocks.iso(until)})
+        said = await self._read("POST", "/closed-positions", raw.Operations, body)
+        return tuple(
+            _made("/closed-positions", wire.closed_position, one, self._our_name(one.symbol)) for one in said.operations
+        )
+
+    async def candles(self, symbol: str, interval: Interval, since: datetime, until: datetime) -> tuple[Candle, ...]:
+        """Return finished bars, oldest first. A bar that has not ended by our clock is dropped.
+
+        Raises:
+            Refused: the symbol is not among the broker's instruments.
+        """
+        name = (await self._listed(symbol)).broker_symbol
+        query = f"symbol={name}&interval={interval}&from={clocks.iso(since)}&to={clocks.iso(until)}"
+        said = await self._get(f"/candles?{query}", raw.Candles)
+        bars = sorted((_made("/candles", wire.candle, one) for one in said.candles), key=lambda bar: bar.at)
+        now = self._clock.now()
+        return tuple(bar for bar in bars if bar.at + INTERVALS[interval] <= now)
+
+    # ── writes ──────────────────────────────────────────────────────────────
+
+    async def open_position(self, order: OpenRequest) -> str:
+        """Send one market order, once, and return its id, which is the position's id.
+
+        Never logs in first: that would let the licence to send run out. The reads before an order keep the token new.
+
+        Raises:
+            NotSent: no valid token, no connection, or numbers that make no order.
+            Refused: the broker rejected the order.
+            UnknownOutcome: the order may exist.
+        """
+        if not _is_sendable(order):
+            raise NotSent(f"POST /position/open: no order: {order}")
+        if self._session.left_s() <= 0:
+            raise NotSent("POST /position/open: the token has expired; read the account first")
+        said = await self._line.write(
+            f"{self._session.prefix}/position/open", wire.open_request(order), headers=self._session.headers
+        )
+        if not said.order_id:
+            raise UnknownOutcome("POST /position/open: OK without an orderId")
+        return str(said.order_id)
+
+    async def edit_position(self, position: Position, sl_price: Decimal, tp_price: Decimal) -> None:
+        """Set stop and target (0 = none) of an open position, both each time. Verify by reading back.
+
+        Raises:
+            NotSent, Refused: nothing changed.
+            UnknownOutcome: it may have changed.
+        """
+        await self._write("/position/edit", wire.edit_request(position, sl_price, tp_price))
+
+    async def close_position(self, position: Position) -> None:
+        """Close an open position. Verify by reading back.
+
+        Raises:
+            NotSent, Refused: it is as it was.
+            UnknownOutcome: it may be closed.
+        """
+        await self._write("/position/close", wire.close_request(position))
+
+    # ── inside ──────────────────────────────────────────────────────────────
+
+    async def _get(self, path: str, kind: type[R]) -> R:
+        return await self._read("GET", path, kind)
+
+    async def _read(self, method: str, path: str, kind: type[R], body: bytes | None = None) -> R:
+        """Ask once; after a 401 log in and ask once more."""
+        await self._session.ensure()
+        seen_expiry = self._session.expires_at
+        try:
+            answer = await self._line.read(
+                method, self._session.prefix + path, headers=self._session.headers, body=body
+            )
+        except Unauthorised:
+            await self._session.login(seen_expiry)
+            answer = await self._line.read(
+                method, self._session.prefix + path, headers=self._session.headers, body=body
+            )
+        return transport.decode(answer, kind, f"{method} {path}")
+
+    async def _write(self, path: str, body: bytes) -> None:
+        try:
+            await self._session.ensure()
+        except BrokerError as error:
+            raise NotSent(f"POST {path}: could not log in: {error}") from error
+        await self._line.write(self._session.prefix + path, body, headers=self._session.headers)
+
+    async def _listed(self, symbol: str) -> Instrument:
+        """Return the instrument. Raises Refused when the broker does not list the symbol."""
+        listed = await self.instruments()
+        if symbol not in listed:
+            left_out = "".join(f"; left out {why}" for why in self._left_out if symbol in why)
+            raise Refused(f"symbol {symbol} is none of the broker's: {', '.join(sorted(listed))[:200]}{left_out[:200]}")
+        return listed[symbol]
+
+    def _take_instruments(self, rows: tuple[msgspec.Raw, ...]) -> None:
+        found, left_out = instruments.by_our_symbol(rows)
+        if left_out != self._left_out:
+            logger.warning("Left out {} of the broker's instruments: {}", len(left_out), "; ".join(left_out)[:500])
+        self._instruments, self._left_out = found, left_out
+        self._our_names = {one.broker_symbol: one.symbol for one in found.values()}
+        self._listed_at = self._clock.monotonic()
+
+    def _our_name(self, broker_symbol: str) -> str:
+        return self._our_names.get(broker_symbol) or instruments.without_suffix(broker_symbol)
+
+
+def _is_sendable(order: OpenRequest) -> bool:
+    """Return whether volume, stop and target are numbers that an order can have."""
+    prices = (order.sl_price, order.tp_price)
+    return order.volume.is_finite() and order.volume > 0 and all(one.is_finite() and one >= 0 for one in prices)
+
+
+def _made(where: str, make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what `make` makes of the broker's answer. Raises Unreadable when a value makes no sense."""
+    try:
+        return make(*args, **kwargs)
+    except ValueError as error:
+        raise Unreadable(f"{where}: {error}") from error

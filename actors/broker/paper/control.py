@@ -1,0 +1,67 @@
+"""The test controls of the paper broker over HTTP: faults, prices, closes. Under /paper, only when faults are on.
+
+Used by `routes`. Never reachable in production: without PILOT_PAPER_FAULTS=1 these routes are not made.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from actors.broker.paper.book import Rejected
+from actors.broker.paper.faults import Fault, Faults, ForceClose, SetPrice
+from actors.broker.paper.venue import Venue
+
+T = TypeVar("T")
+
+
+def routes(venue: Venue, faults: Faults) -> list[Route]:
+    """Return POST and DELETE /paper/faults, POST /paper/price and POST /paper/close."""
+
+    async def queue(request: Request) -> Response:
+        try:
+            faults.queue(await _asked(request, Fault))
+        except ValueError as error:  # msgspec's errors are ValueErrors, too
+            return _text(400, str(error))
+        return _text(200, "queued")
+
+    async def clear(_: Request) -> Response:
+        faults.clear()
+        return _text(200, "cleared")
+
+    async def price(request: Request) -> Response:
+        try:
+            wanted = await _asked(request, SetPrice)
+            venue.set_price(wanted.symbol, wanted.bid, hold=wanted.hold)
+        except KeyError as error:
+            return _text(400, f"unknown symbol {error}")
+        except ValueError as error:
+            return _text(400, str(error))
+        return _text(200, "set")
+
+    async def close(request: Request) -> Response:
+        try:
+            wanted = await _asked(request, ForceClose)
+        except ValueError as error:
+            return _text(400, str(error))
+        decided = venue.close_position(wanted.position_id)
+        return _text(400, decided.message) if isinstance(decided, Rejected) else _text(200, "closed")
+
+    return [
+        Route("/paper/faults", queue, methods=["POST"]),
+        Route("/paper/faults", clear, methods=["DELETE"]),
+        Route("/paper/price", price, methods=["POST"]),
+        Route("/paper/close", close, methods=["POST"]),
+    ]
+
+
+async def _asked(request: Request, kind: type[T]) -> T:
+    return msgspec.json.decode(await request.body(), type=kind)
+
+
+def _text(status: int, said: str) -> Response:
+    return Response(msgspec.json.encode({"said": said}), status, media_type="application/json")

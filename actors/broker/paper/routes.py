@@ -1,0 +1,323 @@
+"""The Match-Trader paths of the paper broker. Checks who asks and what; the venue decides.
+
+Run by the paper process. Shapes of requests and answers as in the Platform API's documentation; see `views`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from actors.broker.paper import book, control, views
+from actors.broker.paper.access import Access
+from actors.broker.paper.bars import INTERVALS_MS
+from actors.broker.paper.book import Order, Rejected
+from actors.broker.paper.faults import Call, Faults
+from actors.broker.paper.venue import Venue
+from bus import clock as clocks
+
+BODY_BYTES_MAX = 65_536
+SYMBOLS_MAX = 100
+CANDLES_MAX = 5_000
+AMOUNT_MAX = Decimal("1e9")
+LOGIN_PATHS = ("/manager/mtr-login", "/manager/co-login", "/mtr-core-edge/login")
+COOKIE = "co-auth"
+
+STRINGS = msgspec.json.Encoder()
+NUMBERS = msgspec.json.Encoder(decimal_format="number")
+
+T = TypeVar("T")
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Asked(Struct, frozen=True, rename="camel"):
+    """Base of the requests. Unknown fields are ignored, as the real broker does."""
+
+
+class LoginAsked(Asked, frozen=True):
+    email: str
+    password: str
+    broker_id: str
+
+
+class OpenAsked(Asked, frozen=True):
+    instrument: str
+    order_side: Literal["BUY", "SELL"]
+    volume: Decimal
+    sl_price: Decimal | None = None
+    tp_price: Decimal | None = None
+
+
+class EditAsked(Asked, frozen=True):
+    id: str
+    instrument: str
+    order_side: Literal["BUY", "SELL"]
+    volume: Decimal
+    sl_price: Decimal
+    tp_price: Decimal
+
+
+class CloseAsked(Asked, frozen=True):
+    position_id: str
+    instrument: str
+    order_side: Literal["BUY", "SELL"]
+    volume: Decimal
+
+
+class HistoryAsked(Struct, frozen=True):
+    since: str = msgspec.field(name="from")
+    until: str = msgspec.field(name="to")
+
+
+class Routes:
+    """The handlers, over one venue."""
+
+    def __init__(self, venue: Venue, access: Access, faults: Faults | None) -> None:
+        self._venue = venue
+        self._access = access
+        self._faults = faults
+
+    def table(self) -> list[Route]:
+        """Return all routes."""
+        system = f"/mtr-api/{self._access.system_uuid}"
+        reads = (
+            ("GET", "/balance", self._balance), ("GET", "/effective-instruments", self._instruments),
+            ("GET", "/quotations", self._quotations), ("GET", "/candles", self._candles),
+            ("GET", "/open-positions", self._open_positions), ("GET", "/active-orders", self._active_orders),
+            ("POST", "/closed-positions", self._closed_positions),
+        )  # fmt: skip
+        writes: tuple[tuple[Call, str, Handler], ...] = (
+            ("open", "/position/open", self._open), ("edit", "/position/edit", self._edit),
+            ("close", "/position/close", self._close), ("close", "/position/close-partially", self._close_partially),
+        )  # fmt: skip
+        return [
+            Route("/manager/platform-details", self._platform_details, methods=["GET"]),
+            Route("/manager/refresh-token", self._refresh, methods=["POST"]),
+            *(Route(path, self._guarded("login", self._login), methods=["POST"]) for path in LOGIN_PATHS),
+            *(
+                Route(system + path, self._guarded("read", self._authorised(do)), methods=[method])
+                for method, path, do in reads
+            ),
+            *(
+                Route(system + path, self._guarded(call, self._authorised(do)), methods=["POST"])
+                for call, path, do in writes
+            ),
+        ]
+
+    # ── who asks ────────────────────────────────────────────────────────────
+
+    def _authorised(self, do: Handler) -> Handler:
+        async def checked(request: Request) -> Response:
+            token = request.headers.get("auth-trading-api", "")
+            if not self._access.allows(request.cookies.get(COOKIE, ""), token):
+                return _answer({"error": "unauthorized"}, status=401)
+            return await do(request)
+
+        return checked
+
+    def _guarded(self, call: Call, do: Handler) -> Handler:
+        """Let a queued fault have its way with the request. Does nothing unless faults are on."""
+        faults = self._faults
+        if faults is None:
+            return do
+
+        async def misled(request: Request) -> Response:
+            request.state.fault = fault = faults.take(call)
+            if fault is None:
+                return await do(request)
+            await _body(request)  # read before the connection may be cut
+            return await faults.suffer(fault, request, lambda: do(request))
+
+        return misled
+
+    async def _platform_details(self, _: Request) -> Response:
+        return _answer({"partnerId": self._access.broker_id, "platformUrl": "", "brokerName": views.BROKER_NAME})
+
+    async def _login(self, request: Request) -> Response:
+        asked = await _asked(request, LoginAsked)
+        made = self._access.login(asked.email, asked.password, asked.broker_id)
+        if made is None:
+            return _answer({"error": "invalid credentials"}, status=401)
+        response = _answer(views.login(self._access, made, self._venue.settings.currency))
+        response.set_cookie(COOKIE, made.cookie, httponly=True, samesite="strict")
+        return response
+
+    async def _refresh(self, request: Request) -> Response:
+        renewed = self._access.refresh(request.cookies.get(COOKIE, ""))
+        if renewed is None:
+            return _answer({"error": "unauthorized"}, status=401)
+        response = Response(b"", 200)  # an empty body with a cookie, as the real one
+        response.set_cookie(COOKIE, renewed.cookie, httponly=True, samesite="strict")
+        return response
+
+    # ── reads ───────────────────────────────────────────────────────────────
+
+    async def _balance(self, _: Request) -> Response:
+        venue = self._venue
+        return _answer(views.balance(venue.book, venue.rules, venue.market, venue.settings.currency))
+
+    async def _instruments(self, _: Request) -> Response:
+        venue = self._venue
+        rows = [
+            views.instrument(one, venue.market.is_open, venue.settings.sessions) for one in venue.terms.values()
+        ]  # fmt: skip
+        return _answer(rows, NUMBERS)
+
+    async def _quotations(self, request: Request) -> Response:
+        venue = self._venue
+        wanted = request.query_params.get("symbols", "").split(",")[:SYMBOLS_MAX]
+        rows = []
+        for symbol in dict.fromkeys(wanted):
+            if symbol in venue.terms:
+                rows.append(views.quotation(venue.terms[symbol], venue.market, venue.today(symbol)))
+        return _answer(rows)
+
+    async def _candles(self, request: Request) -> Response:
+        query = request.query_params
+        symbol, interval, amount = query.get("symbol", ""), query.get("interval", ""), query.get("amount", "")
+        if symbol not in self._venue.terms or interval not in INTERVALS_MS:
+            raise HTTPException(400, f"symbol or interval unknown; intervals: {', '.join(INTERVALS_MS)}")
+        count = min(int(amount), CANDLES_MAX) if amount.isdecimal() and amount.isascii() else CANDLES_MAX
+        span = _span(query["from"], query["to"]) if "from" in query and "to" in query else (0, self._venue.market.at_ms)
+        bars = self._venue.bars(symbol, interval, *span)
+        return _answer(views.candles(symbol, interval, bars[-count:] if count else ()), NUMBERS)
+
+    async def _open_positions(self, _: Request) -> Response:
+        venue = self._venue
+        shown = [held for held in venue.book.holdings if not venue.is_hidden(held.id)]
+        return _answer({"positions": [views.position(held, venue.rules, venue.market) for held in shown]})
+
+    async def _active_orders(self, _: Request) -> Response:
+        return _answer({"orders": []})  # there are no pending orders here
+
+    async def _closed_positions(self, request: Request) -> Response:
+        asked = await _asked(request, HistoryAsked)
+        from_ms, to_ms = _span(asked.since, asked.until)
+        rows = [done for done in self._venue.book.history if from_ms <= done.closed_ms <= to_ms]
+        return _answer({"operations": [views.operation(done) for done in rows if not self._venue.is_hidden(done.id)]})
+
+    # ── writes ──────────────────────────────────────────────────────────────
+
+    async def _open(self, request: Request) -> Response:
+        asked = await _asked(request, OpenAsked)
+        _check(volume=asked.volume, slPrice=asked.sl_price, tpPrice=asked.tp_price)
+        fault = getattr(request.state, "fault", None)
+        order = Order(
+            symbol=asked.instrument,
+            side=asked.order_side,
+            volume=asked.volume,
+            sl_price=asked.sl_price or book.NONE,
+            tp_price=asked.tp_price or book.NONE,
+        )
+        self._venue.note("received", order=order)
+        if fault is not None and fault.fault == "ignore_stop":
+            order = msgspec.structs.replace(order, sl_price=book.NONE, tp_price=book.NONE)
+        decided = self._venue.open_position(order)
+        if isinstance(decided, Rejected):
+            return _rejected(decided)
+        if fault is not None and fault.fault == "hide_position":
+            self._venue.hide(decided.holding.id, fault.seconds)
+        return _done(decided.holding.id)
+
+    async def _edit(self, request: Request) -> Response:
+        asked = await _asked(request, EditAsked)
+        _check(volume=asked.volume, slPrice=asked.sl_price, tpPrice=asked.tp_price)
+        if refusal := self._mismatch(asked.id, asked.instrument, asked.order_side):
+            return _rejected(refusal)
+        decided = self._venue.edit_position(asked.id, asked.sl_price, asked.tp_price)
+        return _rejected(decided) if isinstance(decided, Rejected) else _done(decided.id)
+
+    async def _close(self, request: Request) -> Response:
+        return await self._close_any(request, whole=True)
+
+    async def _close_partially(self, request: Request) -> Response:
+        return await self._close_any(request, whole=False)
+
+    async def _close_any(self, request: Request, *, whole: bool) -> Response:
+        asked = await _asked(request, CloseAsked)
+        _check(volume=asked.volume)
+        if refusal := self._mismatch(asked.position_id, asked.instrument, asked.order_side):
+            return _rejected(refusal)
+        held = book.find(self._venue.book, asked.position_id)
+        if whole and asked.volume != held.volume:
+            return _rejected(Rejected("INVALID_VOLUME", f"volume was {asked.volume}; the position has {held.volume}"))
+        decided = self._venue.close_position(asked.position_id, asked.volume)
+        return _rejected(decided) if isinstance(decided, Rejected) else _done(decided.operation.closing_order_id)
+
+    def _mismatch(self, position_id: str, instrument: str, side: str) -> Rejected | None:
+        """Return why a request does not speak of the position whose id it names."""
+        try:
+            held = book.find(self._venue.book, position_id)
+        except KeyError:
+            return Rejected("POSITION_NOT_FOUND", f"there is no open position {position_id[:40]!r}")
+        if (held.symbol, held.side) != (instrument, side):
+            return Rejected("POSITION_MISMATCH", f"position {held.id} is a {held.side} of {held.symbol}")
+        return None
+
+
+def application(venue: Venue, access: Access, faults: Faults | None = None) -> Starlette:
+    """Return the web application. With `faults`, tests can order misbehaviour, prices and closes under /paper."""
+    routes = Routes(venue, access, faults).table()
+    if faults is not None:
+        routes += control.routes(venue, faults)
+    return Starlette(routes=routes, exception_handlers={HTTPException: _refused})
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    detail = error.detail if isinstance(error, HTTPException) else ""
+    return _answer({"status": "REJECTED", "nativeCode": "BAD_REQUEST", "errorMessage": detail}, status=status)
+
+
+async def _body(request: Request) -> bytes:
+    if not hasattr(request.state, "body"):
+        received = bytearray()
+        async for chunk in request.stream():
+            received += chunk
+            if len(received) > BODY_BYTES_MAX:
+                raise HTTPException(413, f"body larger than {BODY_BYTES_MAX} bytes")
+        request.state.body = bytes(received)
+    body: bytes = request.state.body
+    return body
+
+
+async def _asked(request: Request, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(await _body(request), type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise HTTPException(400, str(error)) from error
+
+
+def _check(**amounts: Decimal | None) -> None:
+    """Refuse NaN, infinity and absurd sizes, which decimal strings can hold."""
+    for name, amount in amounts.items():
+        if amount is not None and (not amount.is_finite() or abs(amount) > AMOUNT_MAX):
+            raise HTTPException(400, f"{name} was {amount}")
+
+
+def _span(since: str, until: str) -> tuple[int, int]:
+    try:
+        return int(clocks.parse(since).timestamp() * 1_000), int(clocks.parse(until).timestamp() * 1_000)
+    except ValueError as error:
+        raise HTTPException(400, f"from and to are RFC 3339 times: {error}") from error
+
+
+def _answer(content: Any, encoder: msgspec.json.Encoder = STRINGS, status: int = 200) -> Response:
+    return Response(encoder.encode(content), status, media_type="application/json")
+
+
+def _done(order_id: str) -> Response:
+    return _answer({"status": "OK", "nativeCode": None, "errorMessage": None, "orderId": order_id})
+
+
+def _rejected(refusal: Rejected) -> Response:
+    return _answer({"status": "REJECTED", "nativeCode": refusal.code, "errorMessage": refusal.message, "orderId": None})

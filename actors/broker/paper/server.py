@@ -1,0 +1,88 @@
+"""A web server inside somebody else's event loop: a bound socket, no signal handlers, an orderly end.
+
+Run by the paper process, whose loop also sends beats, and by tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from config.load import ConfigError
+
+BACKLOG = 128
+CONNECTIONS_MAX = 64
+KEEP_ALIVE_S = 30
+STOP_S = 1
+
+
+class Server(uvicorn.Server):
+    """uvicorn, leaving signals to the process that runs it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class ExposedProtocol(H11Protocol):
+    """Shows each request its connection, so that a test's fault can cut it."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "transport": transport}
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket bound to a loopback address; port 0 takes any free one.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named because asyncio switches Nagle's delay (40 ms a request) off only where it is.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    # Connections of the last life may still wait for their end; a listener on the port refuses us all the same.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ConfigError(
+            f"paper.port {port} on {host} cannot be used ({error.strerror}); end the program that has it, "
+            f"or set paper.port and broker.base_url to another one"
+        ) from error
+    bound.listen(BACKLOG)
+    return bound
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Starlette, bound: socket.socket, *, cuttable: bool = False) -> AsyncIterator[asyncio.Task[None]]:
+    """Serve `app` on a bound socket while the context lasts; yields the server's task, which ends only by an error."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        http=ExposedProtocol if cuttable else "h11",
+        ws="none",
+        loop="asyncio",
+        server_header=False,
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=STOP_S,
+    )
+    server = Server(config)
+    task = asyncio.create_task(server.serve(sockets=[bound]), name="http")
+    try:
+        yield task
+    finally:
+        server.should_exit = True
+        await asyncio.wait((task,), timeout=2 * STOP_S)
+        task.cancel()
+        bound.close()

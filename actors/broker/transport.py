@@ -1,0 +1,218 @@
+"""One HTTP exchange with the broker, counted, limited in size and time, its failures sorted into our errors.
+
+Used by `broker.session` and `broker.client`. Never repeats a request, never follows a redirect, never reads proxy
+settings from the environment: the way to the account is the one in the settings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import metadata
+from typing import TypeVar
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from actors.broker import raw
+from actors.broker.errors import Blocked, NotSent, Refused, Transient, Unauthorised, UnknownOutcome, Unreadable
+from bus import failpoints
+from config import settings
+
+BODY_BYTES_MAX = 4_194_304
+QUOTED_CHARS = 80
+RETRY_AFTER_S_MAX = 3_600.0
+NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
+T = TypeVar("T")
+
+
+class RequestCount:
+    """Requests made since the last `take`: every one counts, logins and failures included."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.writes = 0
+
+    def take(self) -> tuple[int, int]:
+        """Return reads and writes and set both to zero."""
+        taken = (self.reads, self.writes)
+        self.reads = self.writes = 0
+        return taken
+
+
+class Answer(Struct, frozen=True):
+    """What came back. `body` is at most `BODY_BYTES_MAX` long, else the exchange failed."""
+
+    status: int
+    content_type: str
+    retry_after: str
+    body: bytes
+
+    @property
+    def is_html(self) -> bool:
+        return "html" in self.content_type.lower() or self.body.lstrip()[:1] == b"<"
+
+    def quoted(self) -> str:
+        """Return the beginning of the body for an error message, on one line."""
+        text = " ".join(self.body[: 4 * QUOTED_CHARS].decode("utf-8", "replace").split())[:QUOTED_CHARS]
+        return repr(text) if text else "an empty body"
+
+
+class TooLarge(httpx.TransportError):
+    """The body was longer than we read."""
+
+
+class Transport:
+    """The connection to one broker. Reads share connections, a write always opens its own."""
+
+    def __init__(self, broker: settings.Broker) -> None:
+        self.requests = RequestCount()
+        self._base_url = broker.base_url.rstrip("/")
+        self._timeout = httpx.Timeout(broker.request_timeout_s, connect=broker.connect_timeout_s)
+        # The timeouts above are per step; a broker that sends one byte a second must not hold us for ever.
+        self._deadline_s = 2 * broker.connect_timeout_s + 2 * broker.request_timeout_s
+        self._verify = httpx.create_ssl_context(trust_env=False) if broker.base_url.startswith("https:") else False
+        self._reads = self._client()
+
+    def _client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=self._base_url,
+            timeout=self._timeout,
+            verify=self._verify,
+            follow_redirects=False,
+            trust_env=False,
+            headers={
+                "User-Agent": f"prop-firm-pilot/{metadata.version('prop-firm-pilot')}",
+                "Accept": "application/json",
+            },
+        )
+
+    async def close(self) -> None:
+        """Close the shared connections."""
+        await self._reads.aclose()
+
+    def forget_cookies(self) -> None:
+        """Drop all cookies: a new login starts clean."""
+        self._reads.cookies.clear()
+
+    def cookies(self) -> dict[str, str]:
+        """Return the cookies the broker set. Secrets: never log them."""
+        return {cookie.name: cookie.value or "" for cookie in self._reads.cookies.jar}
+
+    async def read(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, body: bytes | None = None
+    ) -> Answer:
+        """Return a 2xx answer to a request that changes nothing.
+
+        Raises:
+            Transient: no connection, no answer in time, 408, 429 or 5xx.
+            Unauthorised: 401.
+            Blocked: 403 with a page.
+            Refused: any other answer.
+        """
+        self.requests.reads += 1
+        try:
+            answer = await self._exchange(self._reads, method, path, headers, body)
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            raise Transient(f"{method} {path}: {_named(error)}") from error
+        return _checked_read(answer, f"{method} {path}")
+
+    async def write(self, path: str, body: bytes, *, headers: dict[str, str]) -> raw.Written:
+        """POST once, on a connection of its own, and return the broker's OK.
+
+        Only three answers are certain: status OK, status REJECTED, and 400 in JSON. All others, 401, 403 and 429
+        among them, may come from a proxy that had passed the order on, and nothing in the broker's documents says
+        otherwise; taking them for "not done" would gain one minute and risk an order nobody knows of.
+
+        Raises:
+            NotSent: no connection was made.
+            Refused: the broker said no.
+            UnknownOutcome: everything else; also when this call is cancelled, the order may exist.
+        """
+        where = f"POST {path}"
+        async with self._client() as fresh:
+            failpoints.reach("broker.before_write")
+            self.requests.writes += 1
+            try:
+                answer = await self._exchange(fresh, "POST", path, headers, body)
+            except NOTHING_SENT as error:
+                raise NotSent(f"{where}: {_named(error)}") from error
+            except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+                raise UnknownOutcome(f"{where}: {_named(error)}") from error
+        failpoints.reach("broker.after_write")
+        return _checked_write(answer, where)
+
+    async def _exchange(
+        self, client: httpx.AsyncClient, method: str, path: str, headers: dict[str, str] | None, body: bytes | None
+    ) -> Answer:
+        sent = dict(headers or {})
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        async with asyncio.timeout(self._deadline_s):
+            async with client.stream(method, path, headers=sent, content=body) as response:
+                received = bytearray()
+                async for chunk in response.aiter_bytes():
+                    received += chunk
+                    if len(received) > BODY_BYTES_MAX:
+                        raise TooLarge(f"more than {BODY_BYTES_MAX} bytes")
+                return Answer(
+                    response.status_code,
+                    response.headers.get("content-type", ""),
+                    response.headers.get("retry-after", ""),
+                    bytes(received),
+                )
+
+
+def decode(answer: Answer, kind: type[T], where: str) -> T:
+    """Return a read's body as `kind`. Raises Unreadable naming the field, or quoting what is no JSON."""
+    try:
+        return msgspec.json.decode(answer.body, type=kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise Unreadable(f"{where}: {error}; the body began with {answer.quoted()}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Unreadable(
+            f"{where}: expected JSON, found {answer.content_type or 'no type'}: {answer.quoted()}"
+        ) from error
+
+
+def _checked_read(answer: Answer, where: str) -> Answer:
+    status = answer.status
+    if 200 <= status < 300:
+        return answer
+    said = f"{where}: {status}, {answer.quoted()}"
+    if status == 401:
+        raise Unauthorised(said)
+    if status == 403 and answer.is_html:
+        raise Blocked(f"{said}; blocked by the content network in front of the broker, not by the broker")
+    if status in (408, 429) or status >= 500:
+        raise Transient(said, _seconds(answer.retry_after))
+    if 300 <= status < 400:
+        raise Refused(f"{said}; the address moved: check broker.base_url")
+    raise Refused(said)
+
+
+def _checked_write(answer: Answer, where: str) -> raw.Written:
+    if answer.status != 400 and not 200 <= answer.status < 300:
+        raise UnknownOutcome(f"{where}: {answer.status}, {answer.quoted()}")
+    try:
+        said = msgspec.json.decode(answer.body, type=raw.Written)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnknownOutcome(f"{where}: {answer.status}, expected JSON, found {answer.quoted()}") from error
+    if said.status == "REJECTED" or answer.status == 400:
+        if said.order_id or said.status == "OK":
+            raise UnknownOutcome(f"{where}: {answer.status}, refused and accepted at once: {answer.quoted()}")
+        raise Refused(said.reason())
+    if said.status != "OK" or said.error_code:
+        raise UnknownOutcome(f"{where}: {answer.status}, neither OK nor REJECTED: {answer.quoted()}")
+    return said
+
+
+def _named(error: Exception) -> str:
+    """Return what went wrong; httpx often leaves the text empty."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _seconds(text: str) -> float | None:
+    """Return the seconds of a Retry-After header, or None for none or a date."""
+    return min(float(text), RETRY_AFTER_S_MAX) if text.isdecimal() else None

@@ -1,0 +1,292 @@
+"""What we make of the broker's JSON: balance, instruments, quotes, positions, as values with Decimal and cents.
+
+Used by executor and monitor through `broker.client`; does no I/O. What makes no sense (NaN, a price of 0, a side that
+is none) raises ValueError with the field's name.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import cast
+
+import msgspec
+from msgspec import Struct
+
+from actors.broker import raw
+from bus import clock
+from bus.vocabulary import Side
+
+METALS = frozenset({"XAU", "XAG", "XPT", "XPD"})
+AMOUNT_MAX = Decimal("1e15")  # above this it is no price, volume or account of ours
+
+
+class Balance(Struct, frozen=True, kw_only=True):
+    """The account, in cents of its currency. `equity_cents` holds floating profit, `balance_cents` does not."""
+
+    balance_cents: int
+    equity_cents: int
+    margin_cents: int
+    free_margin_cents: int
+    currency: str
+
+
+class Instrument(Struct, frozen=True, kw_only=True):
+    """One thing to trade. `symbol` is ours (EURUSD), `broker_symbol` the broker's (EURUSD.)."""
+
+    symbol: str
+    broker_symbol: str
+    base_currency: str
+    quote_currency: str
+    price_precision: int  # decimals of a price
+    volume_min: Decimal  # lots
+    volume_max: Decimal
+    volume_step: Decimal
+    contract_size: Decimal  # units of the base currency in a lot
+    leverage: Decimal | None  # None = not said
+    session_open: bool
+    stops_level: Decimal  # smallest distance of a stop, in points
+
+    @property
+    def pip(self) -> Decimal:
+        """Return one pip as a price: 0.0001, or 0.01 when quoted in JPY. Raises ValueError for what is no FX pair."""
+        if self.symbol != self.base_currency + self.quote_currency or self.base_currency in METALS:
+            raise ValueError(f"{self.symbol} is no FX pair: it has no standard pip; use the price distance")
+        return Decimal("0.01") if self.quote_currency == "JPY" else Decimal("0.0001")
+
+    @property
+    def point(self) -> Decimal:
+        """Return the smallest step of a price."""
+        return Decimal(1).scaleb(-self.price_precision)
+
+
+class Quote(Struct, frozen=True, kw_only=True):
+    """Bid and ask of one symbol. `at` is the broker's time of that price."""
+
+    symbol: str
+    bid: Decimal
+    ask: Decimal
+    at: datetime
+
+
+class Position(Struct, frozen=True, kw_only=True):
+    """One open position. A stop or target that is not set is None; `net_profit_cents` holds swap and commission."""
+
+    id: str
+    symbol: str
+    broker_symbol: str
+    side: Side
+    volume: Decimal
+    open_price: Decimal
+    sl_price: Decimal | None
+    tp_price: Decimal | None
+    opened_at: datetime
+    current_price: Decimal
+    swap_cents: int
+    commission_cents: int
+    profit_cents: int
+    net_profit_cents: int
+
+
+class ClosedPosition(Struct, frozen=True, kw_only=True):
+    """One row of the history. `id` is the position's; `reason` the broker's word (paper: SL, TP, MANUAL, STOP_OUT)."""
+
+    id: str
+    symbol: str
+    broker_symbol: str
+    side: Side
+    volume: Decimal
+    open_price: Decimal
+    close_price: Decimal
+    opened_at: datetime
+    closed_at: datetime
+    net_profit_cents: int
+    profit_cents: int
+    swap_cents: int
+    commission_cents: int
+    reason: str
+    sl_price: Decimal | None = None  # None: the row does not say, or there was none
+    tp_price: Decimal | None = None
+
+
+class Candle(Struct, frozen=True, kw_only=True):
+    """One finished bar; `at` is when it began."""
+
+    at: datetime
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+
+
+class OpenRequest(Struct, frozen=True, kw_only=True):
+    """A market order with its stop and target as absolute prices; a `tp_price` of 0 is no target."""
+
+    broker_symbol: str
+    side: Side
+    volume: Decimal
+    sl_price: Decimal
+    tp_price: Decimal
+
+
+# ── from one to the other ───────────────────────────────────────────────────
+# Each raises ValueError with the field's name; the client turns that into `Unreadable`.
+
+
+def cents(amount: Decimal, name: str) -> int:
+    """Return an amount of money as cents, rounded half to even. Raises ValueError unless it is a sensible number."""
+    return int((finite(amount, name) * 100).to_integral_value(ROUND_HALF_EVEN))
+
+
+def finite(value: Decimal, name: str) -> Decimal:
+    """Return `value`. Raises ValueError for NaN, infinity and absurd sizes: JSON strings can hold all three."""
+    if not value.is_finite() or abs(value) > AMOUNT_MAX:
+        raise ValueError(f"{name} was {value}; expected a finite number")
+    return value
+
+
+def positive(value: Decimal, name: str) -> Decimal:
+    """Return `value`. Raises ValueError unless it is above zero."""
+    if finite(value, name) <= 0:
+        raise ValueError(f"{name} was {value}; expected a number above 0")
+    return value
+
+
+def optional_price(value: Decimal | None, name: str) -> Decimal | None:
+    """Return a stop or target; None where the broker says 0 or nothing."""
+    return None if value is None or finite(value, name) == 0 else positive(value, name)
+
+
+def moment(millis: int, name: str) -> datetime:
+    """Return epoch milliseconds as a time in UTC. Raises ValueError outside the years we can mean."""
+    if not 0 < millis < 32_503_680_000_000:
+        raise ValueError(f"{name} was {millis}; expected epoch milliseconds")
+    return datetime.fromtimestamp(millis / 1000, UTC)
+
+
+def instant(text: str, name: str) -> datetime:
+    """Return an RFC 3339 time in UTC. Raises ValueError for anything else, also for a time without a zone."""
+    try:
+        return clock.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{name} was {text[:40]!r}; expected an RFC 3339 time with a zone") from error
+
+
+def side_of(text: str) -> Side:
+    """Return BUY or SELL. Raises ValueError for any other word."""
+    if text.upper() not in ("BUY", "SELL"):
+        raise ValueError(f"side was {text[:20]!r}; expected BUY or SELL")
+    return cast(Side, text.upper())
+
+
+def balance(said: raw.Balance) -> Balance:
+    """Return the account in cents."""
+    return Balance(
+        balance_cents=cents(said.balance, "balance"),
+        equity_cents=cents(said.equity, "equity"),
+        margin_cents=cents(said.margin, "margin"),
+        free_margin_cents=cents(said.free_margin, "freeMargin"),
+        currency=said.currency,
+    )
+
+
+def quote(said: raw.Quote, symbol: str) -> Quote:
+    """Return the quote. Raises ValueError for prices that no market has."""
+    bid, ask = positive(said.bid, f"{said.symbol} bid"), positive(said.ask, f"{said.symbol} ask")
+    if ask < bid:
+        raise ValueError(f"{said.symbol} ask was {ask}, below its bid {bid}")
+    return Quote(symbol=symbol, bid=bid, ask=ask, at=moment(said.timestamp_ms, f"{said.symbol} timestampMs"))
+
+
+def position(said: raw.Position, symbol: str) -> Position:
+    """Return the open position."""
+    if said.open_time_millis is not None:
+        opened_at = moment(said.open_time_millis, "openTimeMillis")
+    elif said.open_time is not None:
+        opened_at = instant(said.open_time, "openTime")
+    else:
+        raise ValueError(f"position {said.id}: neither openTimeMillis nor openTime")
+    return Position(
+        id=str(said.id),
+        symbol=symbol,
+        broker_symbol=said.symbol,
+        side=side_of(said.side),
+        volume=positive(said.volume, "volume"),
+        open_price=positive(said.open_price, "openPrice"),
+        sl_price=optional_price(said.stop_loss, "stopLoss"),
+        tp_price=optional_price(said.take_profit, "takeProfit"),
+        opened_at=opened_at,
+        current_price=positive(said.current_price, "currentPrice"),
+        swap_cents=cents(said.swap, "swap"),
+        commission_cents=cents(said.commission, "commission"),
+        profit_cents=cents(said.profit, "profit"),
+        net_profit_cents=cents(said.net_profit, "netProfit"),
+    )
+
+
+def closed_position(said: raw.Closed, symbol: str) -> ClosedPosition:
+    """Return the closed row."""
+    return ClosedPosition(
+        id=str(said.id),
+        symbol=symbol,
+        broker_symbol=said.symbol,
+        side=side_of(said.side),
+        volume=positive(said.volume, "volume"),
+        open_price=positive(said.open_price, "openPrice"),
+        close_price=positive(said.close_price, "closePrice"),
+        opened_at=instant(said.open_time, "openTime"),
+        closed_at=instant(said.time, "time"),
+        net_profit_cents=cents(said.net_profit, "netProfit"),
+        profit_cents=cents(said.profit, "profit"),
+        swap_cents=cents(said.swap, "swap"),
+        commission_cents=cents(said.commission, "commission"),
+        reason=said.close_reason,
+        sl_price=optional_price(said.stop_loss, "stopLoss"),
+        tp_price=optional_price(said.take_profit, "takeProfit"),
+    )
+
+
+def candle(said: raw.Candle) -> Candle:
+    """Return the bar. Raises ValueError when its prices do not make a bar."""
+    low, high = positive(said.low, "low"), positive(said.high, "high")
+    for name, price in (("open", said.open), ("close", said.close)):
+        if not low <= positive(price, name) <= high:
+            raise ValueError(f"{name} was {price}, outside of low {low} to high {high}")
+    return Candle(
+        at=moment(said.time, "time"), open=said.open, high=high, low=low, close=said.close,
+        volume=finite(said.volume, "volume"),
+    )  # fmt: skip
+
+
+def open_request(order: OpenRequest) -> bytes:
+    """Return the body of `position/open`: numbers, exactly as planned."""
+    return NUMBERS.encode(
+        {
+            "instrument": order.broker_symbol, "orderSide": order.side, "volume": order.volume,
+            "slPrice": order.sl_price, "tpPrice": order.tp_price, "isMobile": False,
+        }
+    )  # fmt: skip
+
+
+def edit_request(held: Position, sl_price: Decimal, tp_price: Decimal) -> bytes:
+    """Return the body of `position/edit`: full context, both prices each time."""
+    return NUMBERS.encode(
+        {
+            "id": held.id, "instrument": held.broker_symbol, "orderSide": held.side, "volume": held.volume,
+            "slPrice": sl_price, "tpPrice": tp_price, "isMobile": False,
+        }
+    )  # fmt: skip
+
+
+def close_request(held: Position) -> bytes:
+    """Return the body of `position/close`: the side of the open position, the volume as a string."""
+    return NUMBERS.encode(
+        {
+            "positionId": held.id, "instrument": held.broker_symbol, "orderSide": held.side,
+            "volume": format(held.volume, "f"),
+        }
+    )  # fmt: skip
+
+
+NUMBERS = msgspec.json.Encoder(decimal_format="number")

@@ -1,0 +1,99 @@
+"""A real paper broker for tests: in this event loop, over a real socket, on a free port.
+
+    async with paper.running(tmp_path) as broker:
+        async with broker.client() as client: ...
+
+`broker.venue` is its inside, `broker.fault(...)`, `broker.price(...)` and `broker.close(...)` are its test controls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from actors.broker.client import BrokerClient
+from actors.broker.paper import routes, server
+from actors.broker.paper.access import Access
+from actors.broker.paper.faults import Faults
+from actors.broker.paper.venue import Venue
+from bus.clock import Clock, SystemClock
+from config import settings
+
+SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY", "USDCHF", "EURGBP")
+TICK_S = 0.02
+
+
+class RunningPaper:
+    """One paper broker that is being served."""
+
+    def __init__(self, venue: Venue, broker: settings.Broker, clock: Clock) -> None:
+        self.venue = venue
+        self.settings = broker
+        self.url = broker.base_url
+        self._clock = clock
+
+    def client(self, password: str = "paper", **changes: Any) -> BrokerClient:
+        """Return a client of this broker; `changes` are settings, such as `account_id`."""
+        return BrokerClient(changed(self.settings, **changes), password, self._clock)
+
+    async def fault(self, fault: str, **more: Any) -> None:
+        """Order a misbehaviour: `on`, `times`, `seconds` as in actors/broker/paper/faults.py."""
+        await self._control("/paper/faults", {"fault": fault, **more})
+
+    async def price(self, symbol: str, bid: str, *, hold: bool = True) -> None:
+        """Set the bid of a pair (the broker's symbol, EURUSD.) and hold all prices there."""
+        await self._control("/paper/price", {"symbol": symbol, "bid": bid, "hold": hold})
+
+    async def close(self, position_id: str) -> None:
+        """Close a position as its owner might by hand."""
+        await self._control("/paper/close", {"position_id": position_id})
+
+    async def _control(self, path: str, body: dict[str, Any]) -> None:
+        async with browser(self.url) as control:
+            answer = await control.post(path, json=body)
+            assert answer.status_code == 200, answer.text
+
+
+def browser(url: str) -> httpx.AsyncClient:
+    """Return a plain HTTP client of a local broker, for what `BrokerClient` does not do."""
+    return httpx.AsyncClient(base_url=url, trust_env=False, verify=False)
+
+
+def changed(broker: settings.Broker, **changes: Any) -> settings.Broker:
+    """Return the settings with some values changed."""
+    return settings.Broker(**{name: getattr(broker, name) for name in broker.__struct_fields__} | changes)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    folder: Path, *, clock: Clock | None = None, symbols: tuple[str, ...] = SYMBOLS, controls: bool = True, **paper: Any
+) -> AsyncIterator[RunningPaper]:
+    """Serve a paper broker on a free port while the context lasts. `paper` are its settings, such as `speed`."""
+    clock = clock or SystemClock()
+    bound = server.bind("127.0.0.1", 0)
+    broker = settings.Broker(base_url=f"http://127.0.0.1:{bound.getsockname()[1]}", request_timeout_s=0.5)
+    venue = Venue(settings.Paper(**{"tick_s": TICK_S} | paper), symbols, folder, clock)
+    faults = Faults() if controls else None
+    app = routes.application(venue, Access(broker, clock), faults)
+    try:
+        async with server.serving(app, bound, cuttable=controls):
+            ticks = asyncio.create_task(_ticking(venue))
+            try:
+                yield RunningPaper(venue, broker, clock)
+            finally:
+                ticks.cancel()
+    finally:
+        if faults is not None:
+            faults.close()
+        venue.close()
+
+
+async def _ticking(venue: Venue) -> None:
+    while True:
+        await asyncio.sleep(venue.settings.tick_s)
+        venue.tick()
