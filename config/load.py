@@ -59,13 +59,17 @@ def _check_together(found: Settings, path: Path) -> None:
         )
     if found.bus.dead_s < 2 * found.bus.beat_s:
         raise ConfigError(f"{path}: bus.dead_s was {found.bus.dead_s}; must be at least 2 x bus.beat_s")
+    if found.supervisor.watchdog_s < 2 * found.bus.beat_s:
+        raise ConfigError(
+            f"{path}: supervisor.watchdog_s was {found.supervisor.watchdog_s}; must be at least 2 x bus.beat_s"
+        )
     if found.scanner.feed == "csv" and not found.scanner.csv_path:
         raise ConfigError(
             f"{path}: scanner.csv_path is missing; scanner.feed = 'csv' needs a folder of SYMBOL.csv files"
         )
     if found.scanner.top_k >= len(found.symbols):
         raise ConfigError(
-            f"{path}: scanner.top_k was {found.scanner.top_k}; must be below the number of symbols, {len(found.symbols)}"
+            f"{path}: scanner.top_k was {found.scanner.top_k}; allowed below {len(found.symbols)}, the symbols"
         )
     if len(set(found.symbols)) != len(found.symbols):
         raise ConfigError(f"{path}: symbols names one pair twice: {', '.join(found.symbols)}")

@@ -1,0 +1,91 @@
+"""The answer that a language model must give: its fields, its JSON schema, and the strict reading of what came back.
+
+Used by the llm process. Pure. One JSON object with exactly one meaning, or no answer: nothing is searched for in prose,
+nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+
+
+class Answer(Struct, frozen=True):
+    """The fields in the order in which they are written: a model that states its reason first decides better."""
+
+    reason: str
+    side: Literal["BUY", "SELL", "HOLD"]
+    sl_pips: float | None
+    tp_pips: float | None
+    confidence: float
+
+
+class Unreadable(Struct, frozen=True):
+    """Text that is no answer, and what is wrong with it, in words that the model can act on."""
+
+    problem: str
+
+
+def read(text: str) -> Answer | Unreadable:
+    """Return the answer in a model's text. Think blocks and one code fence around it are taken off."""
+    bare = THOUGHT.sub("", text).strip()
+    if fenced := FENCE.findall(bare):
+        if len(fenced) > 1:
+            return Unreadable(f"it holds {len(fenced)} code blocks; exactly one JSON object is allowed")
+        bare = fenced[0].strip()
+    if not bare:
+        return Unreadable("it is empty")
+    if not bare.startswith("{"):
+        return Unreadable("it is not a JSON object")
+    try:
+        # The standard parser sees what msgspec does not: a field that stands twice, whose last value would win.
+        json.loads(bare, object_pairs_hook=_once_each)
+        found = msgspec.json.decode(bare, type=Answer)
+    except (ValueError, RecursionError) as error:
+        return Unreadable(str(error) or "it is nested too deeply")
+    return found
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a field stands twice in the JSON object")
+    return found
+
+
+def strict_schema(kind: type[Struct]) -> dict[str, Any]:
+    """Return the JSON schema of a struct in the strict dialect of chat completion endpoints.
+
+    The root `$ref` is inlined and other `$defs` are kept; every property is required and no other is allowed; enums
+    carry a type; no `title` and no `default`. Source: OpenAI, Structured Outputs, supported schemas.
+    """
+    raw = msgspec.json.schema(kind)
+    definitions = raw.pop("$defs", {})
+    root = definitions.pop(raw["$ref"].rsplit("/", 1)[1]) if "$ref" in raw else raw
+    found: dict[str, Any] = _strict(root)
+    if definitions:
+        found["$defs"] = {name: _strict(value) for name, value in definitions.items()}
+    return found
+
+
+def _strict(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_strict(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: _strict(value) for key, value in node.items() if key not in ("title", "default", "properties")}
+    if "properties" in node:
+        # The names in here are ours: a field called `title` or `default` is no keyword.
+        found["properties"] = {name: _strict(value) for name, value in node["properties"].items()}
+        found["required"] = list(node["properties"])
+        found["additionalProperties"] = False
+    if "enum" in found and all(isinstance(value, str) for value in found["enum"]):
+        found["type"] = "string"
+    return found

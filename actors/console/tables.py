@@ -1,0 +1,265 @@
+"""What `pilot` shows on a terminal: tables and sections of records, useful at 80 columns, colour only on a terminal.
+
+Used by pilot. Prints what it is given; reads no database and no clock.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import IO
+
+import msgspec
+from msgspec import Struct
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from actors.console import text
+from bus.records import DecisionRecord, EquitySample, Halt, Order, TradeIntent, Transition, Worker
+
+CELL_CHARS_MAX = 300
+REPORT_CHARS_MAX = 40_000
+ID_CHARS = 8
+
+STYLES = {
+    "opened": "green", "closed": "green", "ready_for_exec": "cyan", "executing": "bold cyan", "claimed": "cyan",
+    "rejected": "yellow", "timed_out": "yellow", "failed": "red", "cancelled": "dim", "unknown": "bold red",
+}  # fmt: skip
+# Shown in sections of their own.
+LONG_FIELDS = ("signal_json", "agent_risk_report", "agent_state_json", "compliance_snapshot")
+
+
+class Check(Struct, frozen=True):
+    """One rule of the guard, as `compliance_snapshot` holds it."""
+
+    name: str = ""
+    passed: bool = False
+    limit: str = ""
+    found: str = ""
+    text: str = ""
+
+
+class Compliance(Struct, frozen=True):
+    """The guard's verdict, as `compliance_snapshot` holds it."""
+
+    passed: bool = False
+    rule: str | None = None
+    reason: str = ""
+    checks: tuple[Check, ...] = ()
+
+
+class Story(Struct, frozen=True, kw_only=True):
+    """Everything that is known of one intent."""
+
+    intent: TradeIntent
+    decision: DecisionRecord | None
+    order: Order | None
+    transitions: list[Transition]
+    compliance: Compliance | None  # None: the guard has not seen it
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """One intent in a list, with its newest arrow."""
+
+    intent: TradeIntent
+    updated_at: str
+    reason: str
+
+
+class Overview(Struct, frozen=True, kw_only=True):
+    """The pipeline at a glance, as the database has it. `requests` are reads and writes of the newest equity's day."""
+
+    profile: str
+    database: str
+    counts: dict[str, int]
+    workers: list[Worker]
+    halts: list[Halt]
+    unresolved_orders: list[Order]
+    positions: list[TradeIntent]
+    equity: EquitySample | None
+    requests: tuple[int, int] | None
+
+
+def console(file: IO[str]) -> Console:
+    """Return a console on `file` that takes no text for markup."""
+    return Console(file=file, markup=False, emoji=False, highlight=False)
+
+
+def compliance_of(snapshot: str) -> Compliance | None:
+    """Return the guard's verdict in a `compliance_snapshot`; None for none, or one of another shape."""
+    try:
+        return msgspec.json.decode(snapshot, type=Compliance) if snapshot else None
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+# ── lists ───────────────────────────────────────────────────────────────────
+
+
+def show_overview(out: Console, found: Overview, now: datetime, dead_s: float) -> None:
+    """Print the state of the pipeline. A worker without a beat for `dead_s` is called silent."""
+    out.print(_cell(f"{found.profile}: {found.database}"))
+    for halt in found.halts:
+        until = f" until {halt.until}" if halt.until else ", until it is lifted"
+        what = f"HALTED ({halt.kind}) by {halt.raised_by}, {text.age(halt.raised_at, now)} ago{until}: {halt.reason}"
+        out.print(_cell(what, "bold red"))
+    for order in found.unresolved_orders:
+        plan = order.plan
+        what = f"ORDER {order.status.upper()}: {order.intent_id} {plan.side} {plan.volume} {plan.symbol} {order.reason}"
+        out.print(_cell(what, "bold red"))
+    counts = "  ".join(f"{status} {count}" for status, count in found.counts.items())
+    out.print(_cell(f"intents   {counts or 'none yet'}"))
+    held = "  ".join(f"{i.symbol} {i.suggested_side} {i.position_id}" for i in found.positions)
+    out.print(_cell(f"positions {held or 'none'}"))
+    if (sample := found.equity) is not None:
+        out.print(
+            _cell(
+                f"account   balance {text.dollars(sample.balance_cents)}  equity {text.dollars(sample.equity_cents)}  "
+                f"loss today {text.dollars(sample.daily_loss_cents)}  level {sample.level} "
+                f"({text.age(sample.at, now)} ago)"
+            )
+        )
+        if found.requests is not None:
+            out.print(_cell(f"requests  {sum(found.requests)} on {sample.day} ({found.requests[1]} writes)"))
+    if not found.workers:
+        return
+    table = _table("process", "state", "pid", "beat", "holds", "slots", "done")
+    for worker in found.workers:
+        silent_s = (now - datetime.fromisoformat(worker.last_beat_at)).total_seconds()
+        state = "silent" if silent_s > dead_s else worker.state
+        table.add_row(
+            _cell(worker.name), _cell(state, "" if state == "ready" else "yellow"), str(worker.pid),
+            text.age(worker.last_beat_at, now), str(worker.holding), str(worker.capacity), str(worker.progress),
+        )  # fmt: skip
+    out.print(table)
+
+
+def show_intents(out: Console, rows: list[Row], now: datetime) -> None:
+    """Print a list of intents, one line each. `updated` is the age of the newest arrow."""
+    if not rows:
+        out.print("no intents")
+        return
+    table = _table("id", "symbol", "side", "status", "score", "conf", "updated", "reason")
+    short = _short_ids([row.intent.id for row in rows])
+    for row in rows:
+        intent = row.intent
+        table.add_row(
+            short[intent.id], _cell(intent.symbol), intent.suggested_side or "-", _status(intent.status),
+            f"{intent.scanner_score:+.3f}", _cell(intent.scanner_confidence), text.age(row.updated_at, now),
+            _one_line(row.reason),
+        )  # fmt: skip
+    out.print(table)
+
+
+# ── one intent ──────────────────────────────────────────────────────────────
+
+
+def show_story(out: Console, story: Story) -> None:
+    """Print everything about one intent: fields, signal, report, arrows, checks, order, decision."""
+    intent = story.intent
+    head = Text.assemble(intent.id, "  ", intent.symbol, "  ", intent.suggested_side or "-", "  ")
+    out.print(head.append_text(_status(intent.status)))
+    _fields(out, "Intent", intent, LONG_FIELDS)
+    _json(out, "Signal", intent.signal_json)
+    if intent.agent_risk_report:
+        _heading(out, "Report")
+        out.print(Text(text.clean(intent.agent_risk_report, REPORT_CHARS_MAX)))
+    _json(out, "Analyst", intent.agent_state_json)
+    _heading(out, "Transitions")
+    for move in story.transitions:
+        _transition(out, move)
+    if story.compliance is not None:
+        _heading(out, "Compliance: " + ("passed" if story.compliance.passed else f"refused, {story.compliance.reason}"))
+        out.print(_checks(story.compliance.checks))
+    if story.order is not None:
+        _fields(out, "Order", story.order, ("plan",))
+        _fields(out, "Order plan", story.order.plan, ())
+    if story.decision is not None:
+        _fields(out, "Decision", story.decision, ("compliance_snapshot",))
+
+
+def _transition(out: Console, move: Transition) -> None:
+    """Print one arrow: what and who in one line, why below it. A column for the reason would be too narrow."""
+    head = Text.assemble(move.at, f"  {move.event:<12}  ", _status(move.to_status), " " * (16 - len(move.to_status)))
+    out.print(head.append(text.line(f"{move.actor}, epoch {move.epoch}", CELL_CHARS_MAX)))
+    if move.reason:
+        out.print(Padding(_cell(text.line(move.reason, CELL_CHARS_MAX * 4), "dim"), (0, 0, 0, 4)))
+
+
+def _checks(found: tuple[Check, ...]) -> Table:
+    table = _table("check", "", "limit", "found", "says")
+    for check in found:
+        word = Text("ok", "green") if check.passed else Text("NO", "bold red")
+        table.add_row(_cell(check.name), word, _cell(check.limit), _cell(check.found), _cell(check.text))
+    return table
+
+
+def _fields(out: Console, title: str, record: Struct, left_out: tuple[str, ...]) -> None:
+    _heading(out, title)
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold")
+    for name in record.__struct_fields__:
+        value = getattr(record, name)
+        if name not in left_out:
+            shown = ", ".join(value) if isinstance(value, tuple) else "-" if value in (None, "") else str(value)
+            table.add_row(name, _cell(shown or "-"))
+    out.print(table)
+
+
+def _json(out: Console, title: str, raw: str) -> None:
+    """Print a JSON object as fields; as it is when it is none; nothing when it is empty."""
+    if not raw:
+        return
+    _heading(out, title)
+    try:
+        found = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError):
+        out.print(_cell(raw))
+        return
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold")
+    for name, value in found.items():
+        table.add_row(_cell(name), _cell(bytes(value).decode().strip('"')))
+    out.print(table)
+
+
+# ── pieces ──────────────────────────────────────────────────────────────────
+
+
+def _heading(out: Console, title: str) -> None:
+    out.print()
+    out.print(Text(text.line(title, CELL_CHARS_MAX), "bold"))
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for title in titles:
+        is_last = title == titles[-1]
+        table.add_column(title, no_wrap=not is_last, overflow="fold")
+    return table
+
+
+def _cell(value: str, style: str = "") -> Text:
+    # Text, not str: what comes from outside must never be read as markup or reach the terminal as an escape.
+    return Text(text.clean(value, CELL_CHARS_MAX * 4), style)
+
+
+def _one_line(value: str) -> Text:
+    """Return a cell that is cut with an ellipsis where the terminal ends."""
+    return Text(text.line(value, CELL_CHARS_MAX), no_wrap=True, overflow="ellipsis")
+
+
+def _status(status: str) -> Text:
+    return Text(str(status), STYLES.get(str(status), ""))
+
+
+def _short_ids(ids: list[str]) -> dict[str, str]:
+    """Return for each id the beginning that tells it from the others in the list, at least `ID_CHARS` long."""
+    for length in range(ID_CHARS, 65):
+        short = {found: found[:length] for found in ids}
+        if len(set(short.values())) == len(set(ids)):
+            return short
+    return {found: found for found in ids}

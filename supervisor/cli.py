@@ -1,0 +1,199 @@
+"""The command `supervisor`: read the command line, take the locks, run the tree or ask the one that runs.
+
+Starts fast on purpose (every Procfile line is one): argparse, and what only some commands need is imported by them.
+Exit codes: 0, 3 not running, 64 usage, 70 gave up or not reached, 75 lock held, 78 configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from bus.errors import LockHeld
+from bus.vocabulary import ExitCode
+from config import load
+from supervisor import formation
+
+if TYPE_CHECKING:
+    from supervisor.client import Client
+    from supervisor.process import Commands
+
+MARGIN_S = 5.0  # what waiting for an answer may take beyond the supervisor's own limits
+EXAMPLES = """\
+examples:
+  supervisor                        run all names of the Procfile (paper profile) until Ctrl-C
+  supervisor --scale llm=3          the same with three analysts; when one runs already: change that one
+  supervisor --monitor-only         watch positions; no scanner, analysts, executor
+  supervisor --once                 one daily cycle: scan, decide, execute, exit
+  supervisor --profile e8-signature-50k   the live account, with Procfile.live
+  supervisor run executor           one process, restarted in place (what a Procfile line does)
+  supervisor status --json
+  supervisor scale llm=5
+  supervisor restart executor
+  supervisor stop
+
+exit codes: 0 wanted, 3 not running, 64 usage, 70 gave up, 75 lock held by another, 78 configuration
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with our exit code for a wrong command line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(ExitCode.USAGE, f"{self.prog}: {message}\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    root = _Parser(
+        prog="supervisor",
+        description="Start the pipeline's processes, watch them, replace those that die or hang, stop them in order.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    root.add_argument("--profile", help="a name under config/profiles or a TOML file (else PILOT_PROFILE, else paper)")
+    root.add_argument("--procfile", type=Path, help="default: Procfile, for a live broker Procfile.live")
+    root.add_argument("--scale", action="append", metavar="NAME=N,...", help="how many of which, e.g. llm=3,paper=0")
+    root.add_argument("--monitor-only", action="store_true", help="run without scanner, analysts and executor")
+    root.add_argument("--once", action="store_true", help="one daily cycle, then stop")
+    root.add_argument("--no-restart", action="store_true", help="end with the first process that ends")
+    commands = root.add_subparsers(dest="command", metavar="COMMAND", title="commands (none: run all names)")
+    run = commands.add_parser("run", help="run and watch one process of NAME")
+    run.add_argument("name", metavar="NAME", help=", ".join(formation.ACTORS))
+    run.add_argument("--slot", type=int, help="its number, as in llm.2 (else honcho's, else the lowest free)")
+    run.add_argument("--profile", default=argparse.SUPPRESS, help="as above")
+    run.add_argument("--no-restart", action="store_true", default=argparse.SUPPRESS, help="for systemd and Kubernetes")
+    status = commands.add_parser("status", help="show the processes of the running pipeline")
+    status.add_argument("--json", action="store_true", help="a list of objects")
+    scale = commands.add_parser("scale", help="change how many of a name run; returns when they do")
+    scale.add_argument("changes", nargs="+", metavar="NAME=N")
+    restart = commands.add_parser("restart", help="stop and start NAME; returns when it is ready")
+    restart.add_argument("name", metavar="NAME", help="a name (executor) or one slot of it (llm.2)")
+    commands.add_parser("stop", help="stop everything in order; returns when it has ended")
+    return root
+
+
+def main(arguments: Sequence[str] | None = None, *, commands: Commands | None = None) -> int:
+    """Run the command line and return its exit code. `commands` says which program a name stands for (None: ours)."""
+    options = parser().parse_args(arguments)
+    try:
+        # As honcho does it: what stands in .env reaches every process, whichever way it is started.
+        os.environ.update(load.env_file())
+        if options.command is None:
+            return _run_all(options, commands)
+        _refuse_formation_options(options)
+        if options.command == "run":
+            from supervisor import start
+
+            return start.run_one(
+                options.name, options.slot, options.profile, restart=not options.no_restart, commands=commands
+            )
+        return _ask(options)
+    except formation.UsageError as error:
+        return _end(ExitCode.USAGE, error)
+    except LockHeld as error:
+        return _end(ExitCode.LOCKED, f"{error}. To end what runs: supervisor stop")
+    except load.ConfigError as error:
+        return _end(ExitCode.CONFIG, error)
+
+
+def _end(code: int, why: object) -> int:
+    sys.stderr.write(f"supervisor: {why}\n")
+    return code
+
+
+def _refuse_formation_options(options: argparse.Namespace) -> None:
+    given = [
+        name
+        for name, value in (
+            ("--scale", options.scale),
+            ("--monitor-only", options.monitor_only),
+            ("--once", options.once),
+            ("--procfile", options.procfile),
+        )
+        if value
+    ]
+    if given:
+        raise formation.UsageError(f"{', '.join(given)} does not go with `supervisor {options.command}`")
+
+
+def _run_all(options: argparse.Namespace, commands: Commands | None) -> int:
+    changes = formation.parse(options.scale or [])
+    if options.once and options.monitor_only:
+        raise formation.UsageError("--once and --monitor-only contradict each other: one trades, the other does not")
+    from supervisor import start
+
+    try:
+        return start.run_all(
+            changes,
+            options.profile,
+            options.procfile,
+            monitor_only=options.monitor_only,
+            once=options.once,
+            restart=not options.no_restart,
+            commands=commands,
+        )
+    except start.RunsAlready:
+        if not changes or options.once or options.monitor_only:
+            raise
+    # It holds the lock already, and may be about to open its mailbox.
+    return _with_client(lambda client: _scale(client, changes, options.profile, patience_s=MARGIN_S))
+
+
+def _ask(options: argparse.Namespace) -> int:
+    if options.command == "status":
+        return _with_client(lambda client: _status(client, options.json))
+    if options.command == "scale":
+        changes = formation.parse(options.changes)
+        return _with_client(lambda client: _scale(client, changes, options.profile))
+    if options.command == "restart":
+        return _with_client(lambda client: _restart(client, options.name))
+    return _with_client(_stop)
+
+
+def _with_client(verb: Callable[[Client], int]) -> int:
+    """Run one verb against the running supervisors and return its exit code."""
+    from supervisor import client
+
+    limits = load.settings().supervisor
+    wait_s = limits.start_s + 2 * limits.stop_s + MARGIN_S
+    try:
+        return verb(client.Client(load.run_folder(), wait_s))
+    except client.NotRunning:
+        return _end(client.NOT_RUNNING, f"not running (data folder {load.data_folder()})")
+    except client.Unreachable as error:
+        return _end(ExitCode.GAVE_UP, error)
+
+
+def _status(client: Client, as_json: bool) -> int:
+    from supervisor.client import write_status
+
+    write_status(client.status(), as_json=as_json)
+    return ExitCode.OK
+
+
+def _scale(client: Client, changes: formation.Formation, profile: str | None, *, patience_s: float = 0.0) -> int:
+    client.scale(changes, load.settings(profile).profile if profile else None, patience_s=patience_s)
+    sys.stdout.write(f"running: {', '.join(f'{role}={count}' for role, count in changes.items())}\n")
+    return ExitCode.OK
+
+
+def _restart(client: Client, name: str) -> int:
+    client.restart(name)
+    sys.stdout.write(f"restarted: {name}\n")
+    return ExitCode.OK
+
+
+def _stop(client: Client) -> int:
+    stopped = client.stop()
+    sys.stdout.write("stopped\n" if stopped else "nothing was running\n")
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Tell the store which processes are certainly dead, so that it frees their leases at once instead of after a silence.
+
+Used by every supervisor. Each death is a command: sent again with the same id until the store has acked it. It is a
+short cut only: what is lost here is found by missed beats and by the successor's locks.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import uuid_utils
+from loguru import logger
+
+from bus import codec, messages, sockets
+from bus.errors import NotUnderstood
+from bus.messages import Peer
+from bus.vocabulary import Role
+from config.settings import Bus
+
+BACKLOG_MAX = 100
+RETRY_S = 0.05  # while the store is away; a send costs nothing then
+
+
+class Deaths:
+    """The deaths that the store has not acked yet. `on_known` is called with each that it has."""
+
+    def __init__(self, me: Peer, run_folder: Path, settings: Bus, on_known: Callable[[Peer], None]) -> None:
+        self.inbox_path = sockets.inbox_address(run_folder, me)
+        self.inbox = sockets.bind_pull(self.inbox_path, settings.message_bytes_max)
+        self._store = sockets.connect_push(
+            sockets.store_address(run_folder), immediate=True, bytes_max=settings.message_bytes_max
+        )
+        self._me = me
+        self._resend_s = settings.resend_s
+        self._on_known = on_known
+        self._waiting: OrderedDict[str, tuple[Peer, bytes]] = OrderedDict()
+        self._send_at = 0.0
+
+    def add(self, peer: Peer, status: str) -> None:
+        """Note a death. Nothing is noted of the store: it knows by its own start."""
+        if peer.role is Role.STORE:
+            self._on_known(peer)
+            return
+        identity = str(uuid_utils.uuid7())
+        body = messages.ChildExited(peer=peer, status=status)
+        frame = codec.encode(messages.Envelope(sender=self._me, id=identity, body=body))
+        self._waiting[identity] = (peer, frame)
+        if len(self._waiting) > BACKLOG_MAX:
+            self._waiting.popitem(last=False)
+        self._send_at = 0.0
+
+    def turn(self, now: float) -> None:
+        """Take the answers that came, and send what is due."""
+        while (frame := self.inbox.receive()) is not None:
+            self._take(frame)
+        if not self._waiting or now < self._send_at:
+            return
+        sent = all(self._store.send(frame) for _, frame in self._waiting.values())
+        self._send_at = now + (self._resend_s if sent else RETRY_S)
+
+    def wait_s(self, now: float) -> float:
+        """Return how long `turn` has nothing to send."""
+        return max(0.0, self._send_at - now) if self._waiting else float("inf")
+
+    def close(self) -> None:
+        self.inbox.close()
+        self._store.close()
+        self.inbox_path.unlink(missing_ok=True)
+
+    def _take(self, frame: bytes) -> None:
+        try:
+            message = codec.decode_from_store(frame)
+        except NotUnderstood as error:
+            logger.warning("Dropped a message from the store: {}", error)
+            return
+        if isinstance(message, messages.Ack) and message.id in self._waiting:
+            peer, _ = self._waiting.pop(message.id)
+            self._on_known(peer)

@@ -1,0 +1,118 @@
+"""Start one child, signal it, wait for it. Its pid file proves later, together with its start time, that it is ours.
+
+Used by every supervisor. Children are exec'd in a session of their own, inherit standard output, and hold the reading
+end of a pipe, the lifeline: when this process dies, however it dies, they read end of file and stop. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from bus.messages import Peer
+from bus.vocabulary import Role
+from config import load
+
+Commands = Callable[[Role], Sequence[str]]
+
+
+def command_of(role: Role) -> list[str]:
+    """Return the command line of a role: the one place that says which program a name stands for."""
+    module = "store" if role is Role.STORE else f"actors.{role}"
+    return [sys.executable, "-m", module]
+
+
+class Lifeline:
+    """The pipe whose writing end only this process holds."""
+
+    def __init__(self) -> None:
+        self.reading, self._writing = os.pipe2(os.O_CLOEXEC)
+
+    def close(self) -> None:
+        os.close(self.reading)
+        os.close(self._writing)
+
+
+class Child:
+    """One living process, from its start until it was waited for."""
+
+    def __init__(self, peer: Peer, process: subprocess.Popen[bytes]) -> None:
+        self.peer = peer
+        self.pid = process.pid
+        self.pidfd = os.pidfd_open(process.pid)
+        self._process = process
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal the process. By pidfd: it cannot reach another one that got the same number later."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            return  # it ended just now; the pidfd says so, too
+
+    def kill(self) -> None:
+        """End the process and all that it started in its session. Works on stopped ones as well."""
+        self.send(signal.SIGKILL)
+        self._kill_group()
+
+    def reap(self) -> int | None:
+        """Return how the process ended (negative: the signal), or None while it lives. Never waits.
+
+        The pidfd stays open until `close`, so that a poller can let go of it first.
+        """
+        if os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return None
+        # Before the wait: until then nobody else can get this number.
+        self._kill_group()
+        return self._process.wait()
+
+    def close(self) -> None:
+        os.close(self.pidfd)
+
+    def _kill_group(self) -> None:
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            return  # the group is empty
+
+
+def spawn(command: Sequence[str], peer: Peer, lifeline: Lifeline, extra: Mapping[str, str]) -> Child:
+    """Start a child. `extra` is added to its environment. Raises OSError when the system cannot start it."""
+    environment = {**os.environ, **extra}
+    environment.pop("WATCHDOG_PID", None)  # it would name us: the child would not beat
+    environment |= {
+        "PILOT_SLOT": str(peer.slot),
+        "PILOT_INCARNATION": peer.incarnation,
+        "PILOT_LIFELINE_FD": str(lifeline.reading),
+        "PYTHONUNBUFFERED": "1",
+    }
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        env=environment,
+        cwd=load.ROOT,
+        close_fds=True,
+        pass_fds=(lifeline.reading,),
+        start_new_session=True,
+    )
+    return Child(peer, process)
+
+
+def start_time(pid: int) -> str | None:
+    """Return what no other process with this number has: boot id and start in ticks. None: there is no such process.
+
+    Source: proc(5), field 22 of /proc/PID/stat. A zombie counts as gone.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+    # The second field, the command in brackets, may hold blanks and brackets itself.
+    fields = stat.rpartition(")")[2].split()
+    if fields[0] in ("Z", "X"):
+        return None
+    return f"{boot}:{fields[19]}"

@@ -1,0 +1,156 @@
+"""What the operator sees of records, among them text that tries to be more than text."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from actors.console import tables
+from actors.console.tables import Overview, Row, Story
+from bus import clock
+from bus.records import DecisionRecord, EquitySample, Halt, Order, OrderPlan, Transition, Worker
+from bus.vocabulary import OrderStatus, Status
+from tests.kit.analysis import an_intent
+
+NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
+EVIL = "bad\x1b]0;title\x07\x1b[31m [bold]x[/bold] :smile: \nforged"
+
+
+def ago(seconds: float) -> str:
+    return clock.iso(NOW - timedelta(seconds=seconds))
+
+
+def a_transition(**changes: object) -> Transition:
+    usual: dict[str, object] = {
+        "seq": 1, "intent_id": "0123456789abcdef", "at": ago(60), "event": "propose", "from_status": None,
+        "to_status": "pending", "actor": "scanner.1", "incarnation": "0" * 12, "epoch": 0, "reason": "",
+        "payload": "{}", "prev_hash": "", "hash": "",
+    }  # fmt: skip
+    return Transition(**(usual | changes))  # type: ignore[arg-type]
+
+
+def an_order(**changes: object) -> Order:
+    plan = OrderPlan(
+        symbol="EURUSD", broker_symbol="EURUSD.", side="BUY", volume=Decimal("0.41"), sl_price=Decimal("1.07910"),
+        tp_price=Decimal("1.09710"), entry_price=Decimal("1.08510"), loss_cents=24_600, profit_cents=49_200,
+    )  # fmt: skip
+    usual: dict[str, object] = {
+        "intent_id": "0123456789abcdef", "status": OrderStatus.UNKNOWN, "plan": plan, "baseline": ("P1", "P2"),
+        "reserved_at": ago(5), "deadline_at": ago(-55),
+    }  # fmt: skip
+    return Order(**(usual | changes))  # type: ignore[arg-type]
+
+
+def a_story(**changes: object) -> Story:
+    usual: dict[str, object] = {
+        "intent": an_intent(), "decision": None, "order": None, "transitions": [a_transition()], "compliance": None,
+    }  # fmt: skip
+    return Story(**(usual | changes))  # type: ignore[arg-type]
+
+
+def an_overview(**changes: object) -> Overview:
+    usual: dict[str, object] = {
+        "profile": "paper", "database": "/data/decisions.db", "counts": {}, "workers": [], "halts": [],
+        "unresolved_orders": [], "positions": [], "equity": None, "requests": None,
+    }  # fmt: skip
+    return Overview(**(usual | changes))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def out(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    monkeypatch.setenv("COLUMNS", "80")
+    return io.StringIO()
+
+
+def lines(out: io.StringIO) -> list[str]:
+    found = out.getvalue().splitlines()
+    assert all(len(line) <= 80 for line in found), max(found, key=len)
+    assert "\x1b" not in out.getvalue() and "\x07" not in out.getvalue()
+    return found
+
+
+def test_hostile_text_is_shown_as_text_everywhere(out: io.StringIO) -> None:
+    console = tables.console(out)
+    intent = an_intent(
+        agent_risk_report=EVIL, agent_state_json=msgspec.json.encode({EVIL: EVIL}).decode(), execution_error=EVIL,
+        compliance_snapshot=EVIL,
+    )  # fmt: skip
+    compliance = tables.Compliance(reason=EVIL, checks=(tables.Check(EVIL, False, EVIL, EVIL, EVIL),))
+    tables.show_story(console, a_story(intent=intent, transitions=[a_transition(reason=EVIL)], compliance=compliance))
+    tables.show_intents(console, [Row(intent=intent, updated_at=EVIL, reason=EVIL)], NOW)
+    tables.show_overview(console, an_overview(unresolved_orders=[an_order(reason=EVIL)]), NOW, 5)
+    shown = "\n".join(lines(out))
+    assert "[bold]x[/bold]" in shown
+    assert ":smile:" in shown
+
+
+@pytest.mark.parametrize("bad", ["nonsense", "[1]", '{"checks": 3}', "[" * 100_000])
+def test_a_snapshot_of_another_shape_is_no_verdict(bad: str) -> None:
+    assert tables.compliance_of(bad) is None
+
+
+@pytest.mark.parametrize("bad", ["nonsense", "[1]", "[" * 1_000])
+def test_a_signal_that_is_no_object_is_shown_as_it_is(out: io.StringIO, bad: str) -> None:
+    tables.show_story(tables.console(out), a_story(intent=an_intent(signal_json=bad)))
+    assert any(bad[:60] in line for line in lines(out))
+
+
+def test_a_failed_check_is_shown_with_limit_and_found(out: io.StringIO) -> None:
+    check = {"name": "daily_drawdown", "passed": False, "limit": "2125.00", "found": "2300.00", "text": "too much"}
+    snapshot = {"passed": False, "rule": "daily_drawdown", "reason": "too much", "checks": [check]}
+    found = tables.compliance_of(msgspec.json.encode(snapshot).decode())
+    tables.show_story(tables.console(out), a_story(compliance=found))
+    shown = " ".join(lines(out))
+    for expected in ("Compliance: refused, too much", "daily_drawdown", "NO", "2125.00", "2300.00"):
+        assert expected in shown
+
+
+def test_the_order_and_the_decision_are_shown_with_every_field(out: io.StringIO) -> None:
+    decision = DecisionRecord(intent_id="0123456789abcdef", created_at=ago(60), order_id="O-7")
+    tables.show_story(tables.console(out), a_story(order=an_order(), decision=decision))
+    shown = " ".join(lines(out))
+    for expected in ("unknown", "EURUSD.", "0.41", "1.07910", "P1, P2", "O-7"):
+        assert expected in shown
+
+
+def test_halts_unknown_orders_and_silent_workers_stand_out(out: io.StringIO) -> None:
+    worker = Worker(
+        name="llm.1", role="llm", incarnation="0" * 12, pid=7, state="ready", capacity=2, holding=1, progress=5,
+        started_at=ago(500), last_beat_at=ago(9),
+    )  # fmt: skip
+    halt = Halt(id=1, kind="hard", reason="maximum drawdown", raised_by="monitor.1", raised_at=ago(300))
+    equity = EquitySample(
+        at=ago(30), day="2026-11-02", balance_cents=5_000_000, equity_cents=4_987_605, margin_cents=0, positions=1,
+        daily_loss_cents=12_395, max_loss_cents=12_395,
+    )  # fmt: skip
+    overview = an_overview(
+        workers=[worker, msgspec.structs.replace(worker, name="llm.2", last_beat_at=ago(1))], halts=[halt],
+        unresolved_orders=[an_order()], equity=equity, requests=(120, 6), counts={"opened": 1, "pending": 2},
+        positions=[an_intent(suggested_side="BUY", position_id="P9", status=Status.OPENED)],
+    )  # fmt: skip
+    tables.show_overview(tables.console(out), overview, NOW, 5)
+    shown = " ".join(" ".join(lines(out)).split())
+    for expected in (
+        "HALTED (hard) by monitor.1, 5m ago, until it is lifted: maximum drawdown",
+        "ORDER UNKNOWN: 0123456789abcdef BUY 0.41 EURUSD",
+        "llm.1 silent 7 9s", "llm.2 ready 7 1s", "balance 50,000.00 equity 49,876.05 loss today 123.95",
+        "126 on 2026-11-02 (6 writes)", "opened 1 pending 2", "EURUSD BUY P9",
+    ):  # fmt: skip
+        assert expected in shown
+
+
+@pytest.mark.parametrize("reason", ["a reason much longer than the terminal is wide " * 3, "x" * 200])
+def test_ids_and_statuses_are_whole_whatever_the_reason(out: io.StringIO, reason: str) -> None:
+    rows = [
+        Row(intent=an_intent(id=name, status=Status.READY_FOR_EXEC), updated_at=ago(60), reason=reason)
+        for name in ("0123456789abcdef", "0123456789ffffff")
+    ]
+    tables.show_intents(tables.console(out), rows, NOW)
+    first, second = lines(out)[1:]
+    assert first.split()[:4] == ["0123456789a", "EURUSD", "-", "ready_for_exec"]
+    assert second.split()[0] == "0123456789f"
+    assert first.rstrip().endswith("…")

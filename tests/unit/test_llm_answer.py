@@ -1,0 +1,137 @@
+"""What counts as a model's answer, and the schema it is asked for."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.analysts import answer, prompts
+from actors.analysts.answer import Answer, Unreadable
+from config.settings import Llm
+from tests.kit.analysis import a_signal
+from tests.kit.llm_server import decision
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "   \n",
+        "I think EURUSD will rise, so BUY with a stop of 60 pips.",
+        f"Here is my decision: {decision()}",
+        f"{decision()} I hope this helps!",
+        f"{decision()}{decision(side='SELL')}",
+        f"[{decision()}]",
+        f"```json\n{decision()}\n```\nor\n```json\n{decision(side='SELL')}\n```",
+        f"<think>unfinished {decision()}",
+        "<think>all of it</think>",
+        decision()[:-1],
+        decision(side="buy"),
+        decision(side="STRONG BUY"),
+        decision(side=None),
+        decision(sl_pips="60"),
+        decision(sl_pips=True),
+        decision(confidence=None),
+        decision(reason=None),
+        '{"side": "BUY", "sl_pips": 60, "tp_pips": 120, "confidence": 0.7}',
+        '{"reason": "", "side": "BUY", "sl_pips": NaN, "tp_pips": 120, "confidence": 0.7}',
+        '{"reason": "", "side": "BUY", "sl_pips": 1e999, "tp_pips": 120, "confidence": 0.7}',
+        '{"reason": "", "side": "BUY", "side": "SELL", "sl_pips": 60, "tp_pips": 120, "confidence": 0.7}',
+        "{" * 100_000,
+        '{"a":' * 100_000,
+        "null",
+        "<html><body>502 Bad Gateway</body></html>",
+    ],
+)
+def test_anything_but_one_whole_decision_is_unreadable(text: str) -> None:
+    found = answer.read(text)
+    assert isinstance(found, Unreadable)
+    assert found.problem
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        decision(),
+        f"\n  {decision()}\n",
+        f"```json\n{decision()}\n```",
+        f"```\n{decision()}\n```",
+        f"<think>The trend is down, SELL?</think>\n{decision()}",
+        f"<think>a</think><THINK>b</THINK>```json\n{decision()}\n```",
+        decision(volume=100, leverage=500),
+    ],
+)
+def test_one_decision_is_read_and_what_nobody_asked_for_is_ignored(text: str) -> None:
+    assert answer.read(text) == Answer("Momentum is positive.", "BUY", 60.0, 120.0, 0.7)
+
+
+def test_a_hold_has_no_distances() -> None:
+    found = answer.read(decision(side="HOLD", sl_pips=None, tp_pips=None))
+    assert isinstance(found, Answer)
+    assert (found.side, found.sl_pips) == ("HOLD", None)
+
+
+@given(st.text())
+def test_no_text_raises(text: str) -> None:
+    assert isinstance(answer.read(text), (Answer, Unreadable))
+
+
+class Inner(msgspec.Struct):
+    title: str
+    kind: Literal["a", "b"] = "a"
+
+
+class Outer(msgspec.Struct):
+    inner: Inner
+    many: list[Inner]
+    size: float | None = None
+
+
+def objects(node: Any) -> list[dict[str, Any]]:
+    """Return every object schema inside a schema."""
+    if isinstance(node, list):
+        return [found for item in node for found in objects(item)]
+    if not isinstance(node, dict):
+        return []
+    own = [node] if node.get("type") == "object" else []
+    return own + [found for item in node.values() for found in objects(item)]
+
+
+@pytest.mark.parametrize(("kind", "count"), [(Answer, 1), (Outer, 2)])
+def test_the_schema_is_strict_everywhere(kind: type[msgspec.Struct], count: int) -> None:
+    schema = answer.strict_schema(kind)
+    assert "$ref" not in schema
+    found = objects(schema)
+    assert len(found) == count
+    for node in found:
+        assert node["additionalProperties"] is False
+        assert node["required"] == list(node["properties"])
+        assert "title" not in node
+        for value in node["properties"].values():
+            assert "default" not in value
+            assert "enum" not in value or value["type"] == "string"
+
+
+def test_a_field_called_title_is_kept_and_references_stay_resolvable() -> None:
+    schema = answer.strict_schema(Outer)
+    assert list(schema["$defs"]) == ["Inner"]
+    assert list(schema["$defs"]["Inner"]["properties"]) == ["title", "kind"]
+    assert schema["properties"]["inner"] == {"$ref": "#/$defs/Inner"}
+
+
+def test_the_prompt_names_the_limits_and_every_reading_and_nothing_of_the_account() -> None:
+    asked = prompts.ask(a_signal(), Llm())
+    text = "\n".join(message["content"] for message in asked)
+    assert "0.3 to 5 x the daily volatility" in text
+    assert "12.0 to 200.0 pips" in text
+    assert all(f"- {name}:" in text for name in a_signal().features)
+    assert not any(word in text.lower() for word in ("balance", "equity", "drawdown"))
+
+
+def test_the_same_signal_gives_the_same_prompt_and_another_one_a_different_digest() -> None:
+    assert prompts.digest(prompts.ask(a_signal(), Llm())) == prompts.digest(prompts.ask(a_signal(), Llm()))
+    assert prompts.digest(prompts.ask(a_signal(), Llm())) != prompts.digest(prompts.ask(a_signal(close=1.2), Llm()))
