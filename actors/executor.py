@@ -13,23 +13,26 @@ from datetime import timedelta
 from loguru import logger
 
 from actors.broker.client import BrokerClient
-from actors.broker.errors import BrokerError
+from actors.broker.errors import BrokerError, Unauthorised
 from actors.broker.password import password
 from actors.compliance import rulebook
 from actors.desk import view
-from actors.desk.placing import Desk
-from bus import actor, messages
+from actors.desk.placing import RETRY_LOGIN_S, Desk
+from bus import actor, messages, runtime
 from bus.actor import BeatState
 from bus.clock import Clock
+from bus.errors import NoAnswer
+from bus.failpoints import reach
 from bus.link import Link
 from bus.messages import Execute, Held
 from bus.vocabulary import Role, State
 from config import load
 from config.settings import Settings
-from store.queries import Reader
+from store.queries import DatabaseRefused, Reader
 
 FIRST_LOOK_S = 1.0
 FIRST_LOOK_S_MAX = 30.0
+READER_RETRY_S = 1.0
 
 
 class Executor(actor.Actor):
@@ -41,8 +44,9 @@ class Executor(actor.Actor):
         super().__init__(link, settings, clock)
         self._rules = rulebook.load(settings.compliance.rules)
         self._password = password(settings)
+        # The fence, beside the database and without a slot: a second executor cannot run, whatever it calls itself.
+        self._fence = runtime.acquire_lock(load.data_folder() / "executor.lock", link.peer.name)
         self._work: dict[tuple[str, int], Execute] = {}  # held leases, oldest first
-        self._current: tuple[str, int] | None = None
         self._arrived = asyncio.Event()
         self._state = State.STARTING
         self._done = 0
@@ -54,11 +58,16 @@ class Executor(actor.Actor):
     def on_message(self, message: messages.FromStore) -> None:
         if isinstance(message, Execute):
             # The same epoch again is a resend; a newer one replaces what a hand-over made old.
+            for held in [one for one in self._work if one[0] == message.intent.id and one[1] < message.epoch]:
+                del self._work[held]
             self._work.setdefault((message.intent.id, message.epoch), message)
             self._arrived.set()
-        elif isinstance(message, messages.Withdraw) and (message.intent_id, message.epoch) != self._current:
-            # What is under way goes on: without the lease the store refuses its reservation, so nothing is sent.
+        elif isinstance(message, messages.Withdraw):
+            # What is under way notices: without the lease the store reserves nothing, and the desk lets go.
             self._work.pop((message.intent_id, message.epoch), None)
+
+    def _holds(self, work: Execute) -> bool:
+        return (work.intent.id, work.epoch) in self._work
 
     async def run(self) -> None:
         async with BrokerClient(self.settings.broker, self._password, self.clock) as client:
@@ -75,6 +84,7 @@ class Executor(actor.Actor):
                 clock=self.clock,
                 ask=self.link.ask,
                 sleep=self.link.sleep,
+                holds=self._holds,
                 draw=random.SystemRandom(),
             )
             self._state = State.READY
@@ -92,17 +102,16 @@ class Executor(actor.Actor):
                 await self._wait_for_work()
                 continue
             key, work = next(iter(self._work.items()))
-            self._current = key
             if work.order is None:
                 await desk.place(work)
             else:
                 await desk.settle(work, work.order)
-            if self.link.stopping.is_set() and work.order is not None:
-                break  # not settled: it stays ours until the next life takes it over
+            await self._count_requests(client)
+            if self.link.stopping.is_set():
+                return  # if it is not settled, it stays ours until the next life takes it over
             self._work.pop(key, None)
             self._done += 1
             self.link.beat_now()
-            await self._count_requests(client)
 
     async def _wait_for_work(self) -> None:
         arrived = asyncio.create_task(self._arrived.wait())
@@ -115,6 +124,7 @@ class Executor(actor.Actor):
         """Read positions and history once, completely, before anything else. False when stopped meanwhile."""
         wait_s, warned = FIRST_LOOK_S, ""
         while True:
+            reach("executor.before_first_look")  # reading positions and history before any work is taken
             try:
                 positions = await client.open_positions()
                 now = self.clock.now()
@@ -123,7 +133,10 @@ class Executor(actor.Actor):
                 if str(error) != warned:
                     warned = str(error)
                     logger.warning("Waiting for the broker: {}", error)
+                if isinstance(error, Unauthorised):
+                    wait_s = RETRY_LOGIN_S  # wrong passwords in a row lock accounts
             else:
+                reach("executor.after_first_look")
                 logger.info("Looked at the account: {} open positions", len(positions))
                 return True
             if await self.link.sleep(wait_s):
@@ -135,13 +148,25 @@ class Executor(actor.Actor):
         while not self.link.store_epoch:
             if await self.link.sleep(0.02):
                 return None
-        return Reader(load.db_path(self.settings))
+        while True:
+            try:
+                return Reader(load.db_path(self.settings))
+            except DatabaseRefused as error:
+                logger.error("The decision store cannot be read: {}", error)
+            if await self.link.sleep(READER_RETRY_S):
+                return None
 
     async def _count_requests(self, client: BrokerClient) -> None:
+        """Tell the store how many requests we made. What it does not answer is told again: rather twice than never."""
         reads, writes = client.requests.take()
-        if reads or writes:
-            day = view.firm_day(self._rules, self.clock.now()).day
-            await self.link.ask(messages.CountRequests(day=day, reads=reads, writes=writes))
+        if not reads and not writes:
+            return
+        day = view.firm_day(self._rules, self.clock.now()).day
+        try:
+            await self.link.ask(messages.CountRequests(day=day, reads=reads, writes=writes), self.settings.bus.dead_s)
+        except NoAnswer:
+            client.requests.reads += reads
+            client.requests.writes += writes
 
 
 if __name__ == "__main__":

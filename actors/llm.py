@@ -155,7 +155,7 @@ class Analyst(actor.Actor):
             command = messages.AnalysisFailed(intent_id=intent.id, epoch=epoch, error=error)
         else:
             raise found  # cancelled from within, or the end of the process
-        failpoints.reach("llm.before_decide")
+        failpoints.reach("llm.before_decide")  # telling the store the verdict, or that there is none
         self._telling.add(Held(intent.id, epoch))
         ack = await self.link.ask(command)
         failpoints.reach("llm.after_decide")
@@ -165,7 +165,7 @@ class Analyst(actor.Actor):
 
     async def _judge(self, intent: TradeIntent, deadline_s: float) -> Verdict:
         """Return a verdict that may be told: checked, and HOLD when a check refused it."""
-        failpoints.reach("llm.before_analyse")
+        failpoints.reach("llm.before_analyse")  # one analysis
         signal = verdict.signal_of(intent)
         if not isinstance(signal, Signal):
             return verdict.hold(f"No decision possible: {signal.reason}")
@@ -216,6 +216,7 @@ def _decide(intent: TradeIntent, epoch: int, found: Verdict, report_chars_max: i
         tp_pips=found.tp_pips,
         risk_report=text.clean(report, report_chars_max),
         state_json=found.state_json,
+        reason=text.line(found.reason, ERROR_CHARS_MAX),
     )
 
 

@@ -19,7 +19,7 @@ from loguru import logger
 from msgspec import Struct
 from setproctitle import setproctitle
 
-from bus import logs, messages, runtime
+from bus import logs, messages, runtime, standby
 from bus.clock import Clock, SystemClock
 from bus.errors import LockHeld, NoAnswer
 from bus.link import Link
@@ -66,14 +66,15 @@ def main(kind: Callable[[Link, Settings, Clock], Actor]) -> NoReturn:
     role: Role = kind.role  # type: ignore[attr-defined]
     lifeline = runtime.die_with_parent()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    peer = runtime.own_peer(role)
-    setproctitle(f"pilot: {peer.name}")
     try:
+        lock_wait_s = standby.wait_for_turn(role)
+        peer = runtime.own_peer(role)
+        setproctitle(f"pilot: {peer.name}")
         logs.configure(peer.name, load.data_folder() / "logs")
         settings = load.settings()
         run_folder = load.run_folder()
         # Held for life. For the executor this is the fence: a stopped one keeps it, a second one cannot run.
-        runtime.acquire_lock(run_folder / f"{peer.name}.lock", peer.name)
+        runtime.acquire_lock(run_folder / f"{peer.name}.lock", peer.name, wait_s=lock_wait_s)
         code = asyncio.run(_live(kind, peer, settings, lifeline))
     except load.ConfigError as error:
         logger.error("Cannot start: {}", error)

@@ -5,9 +5,13 @@ Imported by every process.
 
 from __future__ import annotations
 
+import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Protocol
+
+OFFSET_ENV = "PILOT_CLOCK_OFFSET"
 
 
 class Clock(Protocol):
@@ -23,13 +27,24 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clocks."""
+    """The machine's clocks. For tests of clocks that jump, `PILOT_CLOCK_OFFSET` names a file of seconds to add."""
+
+    def __init__(self) -> None:
+        self._offset = os.environ.get(OFFSET_ENV, "")
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        now = datetime.now(UTC)
+        return now + timedelta(seconds=_seconds_in(Path(self._offset))) if self._offset else now
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+
+def _seconds_in(path: Path) -> float:
+    try:
+        return float(path.read_text())
+    except FileNotFoundError:
+        return 0.0
 
 
 def iso(moment: datetime) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 import uuid_utils
 from loguru import logger
 
-from bus import codec, messages, runtime, sockets
-from bus.clock import Clock, SystemClock
+from bus import acklog, codec, failpoints, messages, runtime, sockets
+from bus.clock import Clock, SystemClock, iso
 from bus.errors import NoAnswer, NotUnderstood
 from bus.vocabulary import Role
 from config import load
@@ -35,7 +35,8 @@ class Link:
         self.is_ready = False
         self._settings = settings
         self._run_folder = run_folder
-        self._waiting: dict[str, asyncio.Future[messages.Ack]] = {}
+        self._waiting: dict[str, tuple[str, asyncio.Future[messages.Ack]]] = {}  # by id: kind of the command, answer
+        self._acks = acklog.open_log(peer)
         self._beat_wanted = asyncio.Event()
         self._inbox: sockets.Socket | None = None
         self._store: sockets.Socket | None = None
@@ -58,6 +59,9 @@ class Link:
         self._store.close()
         sockets.inbox_address(self._run_folder, self.peer).unlink(missing_ok=True)
         self._inbox = self._store = None
+        if self._acks is not None:
+            self._acks.close()
+            self._acks = None
 
     def stop(self) -> None:
         """Ask the actor to end. Asks that are under way go on until they are answered or cancelled."""
@@ -77,7 +81,9 @@ class Link:
         """Tell the supervisor that this process can do its work."""
         if not self.is_ready:
             self.is_ready = True
+            failpoints.reach(f"{self.peer.role}.before_ready")  # telling the supervisor that this process can work
             runtime.notify("READY=1")
+            failpoints.reach(f"{self.peer.role}.after_ready")
         self.beat_now()
 
     def beat_now(self) -> None:
@@ -91,15 +97,16 @@ class Link:
             NoAnswer: not answered within `deadline_s` (None: wait for ever). It may have been applied all the same.
         """
         envelope = messages.Envelope(sender=self.peer, id=str(uuid_utils.uuid7()), body=command)
-        frame = codec.encode(envelope)
+        frame, step = codec.encode(envelope), failpoints.step_of(command)
         answer: asyncio.Future[messages.Ack] = asyncio.get_running_loop().create_future()
-        self._waiting[envelope.id] = answer
+        self._waiting[envelope.id] = (type(command).__name__, answer)
         try:
             async with asyncio.timeout(deadline_s):
                 while True:
-                    sent = self._send(frame)
+                    sent = self._send(frame, step)
                     done, _ = await asyncio.wait((answer,), timeout=self._settings.resend_s if sent else RETRY_S)
                     if done:
+                        failpoints.reach(f"{self.peer.role}.after_ack_{step}")  # durable, and not yet acted upon
                         return answer.result()
         except TimeoutError as error:
             raise NoAnswer(f"{type(command).__name__} {envelope.id} was not answered within {deadline_s} s") from error
@@ -111,7 +118,7 @@ class Link:
         sent = False
         while True:
             runtime.notify("WATCHDOG=1")
-            sent = self._send(codec.encode(messages.Envelope(sender=self.peer, body=make())))
+            sent = self._send(codec.encode(messages.Envelope(sender=self.peer, body=make())), "beat")
             self.drain()  # a descriptor that fires on edges may miss one; once a second repairs it
             # Until the store has welcomed us, try often: start-up and recovery wait for this.
             wait_s = self._settings.beat_s if sent and self.store_epoch else min(self._settings.beat_s, 0.05)
@@ -131,13 +138,18 @@ class Link:
                 self.not_understood += 1
                 logger.warning("Dropped a message from the store: {}", error)
                 continue
-            self._take(message)
+            step = failpoints.step_of(message)
+            if not failpoints.reach(f"{self.peer.role}.before_take_{step}"):  # one of the store's messages; droppable
+                self._take(message)
+                failpoints.reach(f"{self.peer.role}.after_take_{step}")
 
     def _take(self, message: messages.FromStore) -> None:
         if isinstance(message, messages.Ack):
-            waiting = self._waiting.get(message.id)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(message)
+            kind, answer = self._waiting.get(message.id, ("", None))
+            if self._acks is not None:
+                self._acks.write(message, kind, iso(self.clock.now()))  # before anybody acts on it
+            if answer is not None and not answer.done():
+                answer.set_result(message)
             return
         if isinstance(message, messages.Welcome):
             if message.store_epoch != self.store_epoch:
@@ -147,8 +159,12 @@ class Link:
         if self.receive is not None:
             self.receive(message)
 
-    def _send(self, frame: bytes) -> bool:
-        return self._store is not None and self._store.send(frame)
+    def _send(self, frame: bytes, step: str) -> bool:
+        if failpoints.reach(f"{self.peer.role}.before_send_{step}"):  # each time it is sent and resent; droppable
+            return True
+        sent = self._store is not None and self._store.send(frame)
+        failpoints.reach(f"{self.peer.role}.after_send_{step}")
+        return sent
 
 
 def ask_once(command: messages.Command, role: Role = Role.PILOT, deadline_s: float = 5.0) -> messages.Ack:

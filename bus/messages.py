@@ -73,7 +73,7 @@ class Invalidate(Message, frozen=True, kw_only=True, tag=True):
 
 
 class Decide(Message, frozen=True, kw_only=True, tag=True):
-    """An analyst's verdict. HOLD cancels the intent; SL and TP are needed otherwise."""
+    """An analyst's verdict. HOLD cancels the intent; SL and TP are needed otherwise. `reason` is a line for people."""
 
     intent_id: Id
     epoch: int
@@ -82,6 +82,7 @@ class Decide(Message, frozen=True, kw_only=True, tag=True):
     tp_pips: float | None = None
     risk_report: LongText = ""
     state_json: LongText = ""
+    reason: Text = ""
 
 
 class AnalysisFailed(Message, frozen=True, kw_only=True, tag=True):
@@ -222,10 +223,22 @@ class Cancel(Message, frozen=True, kw_only=True, tag=True):
     reason: Text
 
 
+class Resolve(Message, frozen=True, kw_only=True, tag=True):
+    """The operator says what became of an order that nobody else can tell: that position, or (None) no position.
+
+    No default for `position_id`: a field that got lost must not mean "absent".
+    """
+
+    intent_id: Id
+    operator: Id
+    position_id: Id | None
+    reason: Text
+
+
 Command = (
     Propose | Invalidate | Decide | AnalysisFailed | Release | Reject | ReserveOrder | OrderOpened | OrderFailed
     | OrderUnknown | PositionClosed | StartDay | SampleEquity | CountRequests | RaiseHalt | Report | Sweep
-    | ChildExited | Cancel
+    | ChildExited | Cancel | Resolve
 )  # fmt: skip
 
 
@@ -256,7 +269,7 @@ MAY_SEND: dict[Role, tuple[type[Message], ...]] = {
     Role.MONITOR: (Beat, PositionClosed, StartDay, SampleEquity, CountRequests, RaiseHalt, Report, Sweep),
     Role.DASHBOARD: (Beat, Cancel, Report),
     Role.PAPER: (Beat, Report),
-    Role.PILOT: (Cancel,),
+    Role.PILOT: (Cancel, Resolve),
     Role.SUPERVISOR: (ChildExited, Report),
     Role.STORE: (),
 }

@@ -91,6 +91,8 @@ class DecisionRecord(Record, frozen=True, kw_only=True):
     failure_reason: str = ""
     compliance_snapshot: str = ""
     execution_meta: str = ""
+    net_profit_cents: int | None = None
+    close_reason: str = ""
 
 
 class OrderPlan(Record, frozen=True, kw_only=True):

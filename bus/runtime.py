@@ -11,6 +11,7 @@ import os
 import secrets
 import signal
 import socket
+import time
 from pathlib import Path
 
 from bus.errors import LockHeld
@@ -19,6 +20,7 @@ from bus.vocabulary import Role
 
 SLOTS_MAX = 99
 PR_SET_PDEATHSIG = 1
+LOCK_LOOK_S = 0.002
 
 
 class Lock:
@@ -34,19 +36,25 @@ class Lock:
             self._descriptor = -1
 
 
-def acquire_lock(path: Path, owner: str, *, shared: bool = False) -> Lock:
-    """Take the lock at `path` for `owner`, without waiting.
+def acquire_lock(path: Path, owner: str, *, shared: bool = False, wait_s: float = 0.0) -> Lock:
+    """Take the lock at `path` for `owner`, waiting for it at most `wait_s`.
 
     Raises:
         LockHeld: another process has it; the message says which.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "unknown process"
-        os.close(descriptor)
-        raise LockHeld(f"{owner}: {path.name} is held by {holder}") from error
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            break
+        except OSError as error:
+            if time.monotonic() < deadline:
+                time.sleep(LOCK_LOOK_S)
+                continue
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "unknown process"
+            os.close(descriptor)
+            raise LockHeld(f"{owner}: {path.name} is held by {holder}") from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{owner} (pid {os.getpid()})\n".encode(), 0)
     return Lock(descriptor, path)

@@ -14,8 +14,8 @@ import zmq
 from bus.messages import Peer
 
 HWM = 1_000  # the default of libzmq; RCVHWM=1 together with ZMTP heartbeats aborts the process (libzmq #3937)
-RECONNECT_MS = 20
-RECONNECT_MS_MAX = 250
+RECONNECT_MS = 10
+RECONNECT_MS_MAX = 0  # no backoff: the store is back within milliseconds, and asking a path costs nothing
 BACKLOG = 128
 
 
@@ -110,6 +110,11 @@ def _common(raw: zmq.Socket[bytes]) -> None:
     raw.set(zmq.SNDTIMEO, 0)
     raw.set(zmq.RCVTIMEO, 0)
     # HEARTBEAT_IVL stays unset: we beat in the application.
+
+
+def warm_up() -> None:
+    """Start what all sockets of this process share, its threads included, without binding or connecting any."""
+    zmq.Context.instance().socket(zmq.PULL).close(linger=0)
 
 
 def store_address(run_folder: Path) -> Path:

@@ -16,10 +16,10 @@ import apsw
 from loguru import logger
 from setproctitle import setproctitle
 
-from bus import codec, logs, runtime, sockets
+from bus import codec, logs, runtime, sockets, standby
 from bus.clock import Clock, SystemClock
 from bus.errors import LockHeld, NotUnderstood
-from bus.failpoints import reach
+from bus.failpoints import reach, step_of
 from bus.messages import Envelope, FromStore, Peer
 from bus.vocabulary import ExitCode, Role
 from config import load
@@ -28,7 +28,7 @@ from store import connection
 from store.connection import DatabaseRefused
 from store.writer import Writer
 
-TICK_S = 1.0
+TICK_S_MAX = 1.0
 QUARANTINE_MAX = 20  # frames kept aside
 PEERS_MAX = 1_000
 
@@ -57,18 +57,23 @@ class StoreActor:
             self._db, self._settings.store, self._settings.bus, now=self._clock.now(), now_s=self._clock.monotonic()
         )
         logger.info("Serving epoch {} of {}", writer.epoch, self._settings.store.db_path)
+        reach("store.before_ready")  # telling the supervisor that the store serves
         runtime.notify("READY=1")
+        reach("store.after_ready")
+        tick_s = min(TICK_S_MAX, self._settings.bus.dead_s / 4)  # a tick that comes late means that we slept
         next_tick_s = self._clock.monotonic()
         while not self._stopping:
             wait_s = max(0.0, next_tick_s - self._clock.monotonic())
             ready = self._poller.poll(int(wait_s * 1_000) + 1)
             self._look_for_the_end(ready, wakeup)
             batch = self._receive(inbox)
-            # Expiry only when the inbox is empty: a beat that waits there may save a lease.
-            is_tick = self._clock.monotonic() >= next_tick_s and len(batch) < self._settings.store.batch_max
-            if is_tick:
-                next_tick_s = self._clock.monotonic() + TICK_S
+            is_due = self._clock.monotonic() >= next_tick_s
+            if is_due:
                 runtime.notify("WATCHDOG=1")
+            # Expiry only when the inbox is empty: a beat that waits there may save a lease.
+            is_tick = is_due and len(batch) < self._settings.store.batch_max
+            if is_tick:
+                next_tick_s = self._clock.monotonic() + tick_s
                 self._forget_the_dead(writer)
             if batch or is_tick:
                 self._step(writer, batch, is_tick)
@@ -94,10 +99,12 @@ class StoreActor:
         except apsw.BusyError as error:
             logger.error("Another program writes to the database, nothing is acknowledged until it ends: {}", error)
             return
-        reach("store.before_ack")
+        if batch:
+            reach("store.before_ack")  # all answers of one batch
         for peer, message in sends:
             self._send(peer, message)
-        reach("store.after_ack")
+        if batch:
+            reach("store.after_ack")
 
     def _send(self, peer: Peer, message: FromStore) -> None:
         socket = self._peers.get(peer)
@@ -109,11 +116,15 @@ class StoreActor:
                 immediate=False,
                 bytes_max=self._settings.bus.message_bytes_max,
             )
+        step = step_of(message)
+        if reach(f"store.before_send_{step}"):  # one message to one process, after the commit; droppable
+            return
         frame = codec.encode(message)
         if len(frame) > self._settings.bus.message_bytes_max:
             logger.error("Cannot send {} to {}: {} bytes", type(message).__name__, peer.name, len(frame))
         elif not socket.send(frame):
             logger.debug("{} does not take messages now; it will ask again", peer.name)
+        reach(f"store.after_send_{step}")
 
     def _forget_the_dead(self, writer: Writer) -> None:
         """Close the sockets of incarnations that are dead or whose mailbox is gone."""
@@ -157,16 +168,18 @@ class StoreActor:
         inbox.close()
         for socket in self._peers.values():
             socket.close()
+        reach("store.before_checkpoint")  # moving the log into the database at an orderly stop
         try:
             self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         except apsw.BusyError:
             logger.debug("A reader kept the log; the next start takes it over")
         self._db.close()
+        reach("store.after_checkpoint")
         logger.info("Stopped")
 
 
 def _lock_database(path: Path, owner: str) -> None:
-    """Lock the database itself: the run folder moves with the environment, and then its lock alone admits two stores."""
+    """Lock the database itself: the run folder moves with the environment, so its lock alone would admit two stores."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         runtime.acquire_lock(path.with_name(path.name + ".lock"), owner)
@@ -179,12 +192,13 @@ def main() -> None:
     lifeline = runtime.die_with_parent()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     os.umask(0o077)
-    peer = runtime.own_peer(Role.STORE)
-    setproctitle(f"pilot: {peer.name}")
     try:
+        lock_wait_s = standby.wait_for_turn(Role.STORE)
+        peer = runtime.own_peer(Role.STORE)
+        setproctitle(f"pilot: {peer.name}")
         logs.configure(peer.name, load.data_folder() / "logs")
         settings = load.settings()
-        runtime.acquire_lock(load.run_folder() / f"{peer.name}.lock", peer.name)
+        runtime.acquire_lock(load.run_folder() / f"{peer.name}.lock", peer.name, wait_s=lock_wait_s)
         path = load.db_path(settings)
         _lock_database(path, peer.name)
         db = connection.open_writer(path)

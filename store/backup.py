@@ -12,6 +12,7 @@ from pathlib import Path
 import apsw
 
 from bus.clock import Clock
+from bus.failpoints import reach
 from store import connection
 
 PAGES_A_STEP = 2_000
@@ -39,10 +40,12 @@ def backup(source: Path, folder: Path, kept: int, clock: Clock) -> Path:
             left.unlink(missing_ok=True)
         os.close(os.open(part, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         _copy(source, part)
+        reach("monitor.before_keep")  # syncing the checked copy and giving it its name
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.rename(whole)
         connection.sync_folder(folder)
+        reach("monitor.after_keep")
     except (OSError, apsw.Error, connection.DatabaseRefused, _Damaged) as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
@@ -57,6 +60,8 @@ def integrity(path: Path) -> str:
     db = connection.open_reader(path)
     try:
         return str(db.execute("PRAGMA integrity_check(1)").get)
+    except apsw.Error as error:
+        return str(error)  # damaged beyond what the check can describe
     finally:
         db.close()
 
@@ -65,9 +70,11 @@ def _copy(source: Path, target: Path) -> None:
     reader = connection.open_reader(source)
     writer = apsw.Connection(str(target))
     try:
+        reach("monitor.before_copy")  # copying the database page by page
         with writer.backup("main", reader, "main") as copy:
             while not copy.done:
                 copy.step(PAGES_A_STEP)
+        reach("monitor.after_copy")
         writer.pragma("journal_mode", "delete")  # one file, no log beside it
         verdict = str(writer.execute("PRAGMA integrity_check(1)").get)
         if verdict != "ok":

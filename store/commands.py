@@ -5,6 +5,7 @@ Part of the store process. A function returns what to answer, or raises `Stale` 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,9 @@ from loguru import logger
 
 from bus import clock, messages
 from bus.messages import Peer
-from bus.records import TradeIntent
-from bus.vocabulary import Outcome, Role, Status
+from bus.records import Order, TradeIntent
+from bus.vocabulary import OrderStatus, Outcome, Role, Status
+from store import states
 from store.decisions import Refused
 
 if TYPE_CHECKING:
@@ -74,15 +76,64 @@ def cancel(writer: Writer, sender: Peer, body: messages.Cancel | messages.Invali
     return Outcome.APPLIED, "", intent.id
 
 
+def resolve(writer: Writer, sender: Peer, body: messages.Resolve) -> Answer:
+    """Take the operator's word for what became of an unresolved order, and lift the halt that was raised for it.
+
+    Refused while the executor may still find out, or the request may still be on its way: an order that is called
+    absent and arrives after all would be a position that nobody owns.
+    """
+    intent, order, now = _known(writer, body.intent_id), writer.read.order(body.intent_id), clock.iso(writer.now)
+    if order is not None and _is_settled_so(order, body.position_id):
+        _lift_ambiguity(writer, body)
+        return Outcome.ALREADY, f"the order is {order.status} already", intent.id
+    if order is None or order.status not in (OrderStatus.RESERVED, OrderStatus.UNKNOWN):
+        found = "has no order" if order is None else f"has an order that is {order.status}"
+        raise Refused(f"intent {intent.id} is {intent.status} and {found}", states.allowed(intent.status))
+    is_ambiguous = any(halt.reason.startswith(_ambiguity(intent.id)) for halt in writer.read.halts(now))
+    if now <= order.deadline_at and (body.position_id is None or not is_ambiguous):
+        raise Refused(f"the order may still be on its way; ask again after {order.deadline_at}")
+    said = f"operator {body.operator}: {body.reason}"
+    if body.position_id is None:
+        writer.decisions.mark_failed(intent, said, sender, writer.now)
+    else:
+        writer.decisions.mark_opened(
+            intent, order_id=body.position_id, position_id=body.position_id,
+            execution_meta=json.dumps({"resolved_by": body.operator}), closed=None, by=sender, now=writer.now,
+            note=f", {said}",
+        )  # fmt: skip
+    _lift_ambiguity(writer, body)
+    what = f"position {body.position_id}" if body.position_id else "no position"
+    _alert(writer, sender, "warning", "order_resolved", f"Order of intent {intent.id}: {what}; {said}", intent.id)
+    writer.drop(intent.id, "settled by the operator")
+    return Outcome.APPLIED, "", intent.id
+
+
+def _is_settled_so(order: Order, position_id: str | None) -> bool:
+    """Return whether the order ended as the operator says."""
+    if position_id is None:
+        return order.status == OrderStatus.FAILED
+    return order.status == OrderStatus.OPENED and order.position_id == position_id
+
+
+def _ambiguity(intent_id: str) -> str:
+    """Return how the reason begins of the halt that an ambiguous order raises."""
+    return f"order of intent {intent_id} is ambiguous:"
+
+
+def _lift_ambiguity(writer: Writer, body: messages.Resolve) -> None:
+    writer.db.execute(
+        "UPDATE halts SET lifted_at = ?1, lifted_by = ?2, lift_reason = ?3 "
+        "WHERE lifted_at IS NULL AND kind = 'hard' AND substr(reason, 1, length(?4)) = ?4",
+        (clock.iso(writer.now), body.operator, body.reason, _ambiguity(body.intent_id)),
+    )
+
+
 # ── analysts ────────────────────────────────────────────────────────────────
 
 
 def decide(writer: Writer, sender: Peer, body: messages.Decide) -> Answer:
     intent = held(writer, sender, body.intent_id, body.epoch)
-    writer.decisions.decide(
-        intent, body.side, body.sl_pips, body.tp_pips,
-        risk_report=body.risk_report, state_json=body.state_json, by=sender, now=writer.now,
-    )  # fmt: skip
+    writer.decisions.decide(intent, body, sender, writer.now)
     return _done(writer, intent.id)
 
 
@@ -134,7 +185,7 @@ def order_unknown(writer: Writer, sender: Peer, body: messages.OrderUnknown) -> 
     intent = held(writer, sender, body.intent_id, body.epoch)
     writer.decisions.mark_unknown(intent, body.reason, sender, writer.now)
     if body.ambiguous:
-        _halt(writer, sender, "hard", f"order of intent {intent.id} is ambiguous: {body.reason}", None)
+        _halt(writer, sender, "hard", f"{_ambiguity(intent.id)} {body.reason}", None)
     return Outcome.APPLIED, "", intent.id
 
 
@@ -253,6 +304,7 @@ HANDLERS: dict[type, Callable[[Writer, Peer, Any], Answer]] = {
     messages.Propose: propose,
     messages.Invalidate: cancel,
     messages.Cancel: cancel,
+    messages.Resolve: resolve,
     messages.Decide: decide,
     messages.AnalysisFailed: analysis_failed,
     messages.Release: release,

@@ -39,6 +39,7 @@ def open_writer(path: Path) -> apsw.Connection:
             disk, or SQLite itself is too old.
     """
     _require_sqlite()
+    reach("store.before_open")  # opening, checking and migrating the database, or making it
     if path.exists():
         inspect(path)
     else:
@@ -49,15 +50,14 @@ def open_writer(path: Path) -> apsw.Connection:
         db.set_busy_timeout(WRITER_BUSY_MS)
         db.pragma("foreign_keys", True)
         db.pragma("trusted_schema", False)
-        _migrate(db)
-        mode = db.pragma("journal_mode", "wal")
-        if mode != "wal":
-            raise DatabaseRefused(f"{path}: journal mode is {mode}; the file system must allow WAL")
+        _use_log(db, path)
         db.pragma("synchronous", 2)  # FULL: acked means on disk
+        _migrate(db)
         db.pragma("journal_size_limit", 16_000_000)
     except apsw.Error as error:
         db.close()
         raise DatabaseRefused(f"{path}: {error}; restore a backup (docs/operations.md)") from error
+    reach("store.after_open")
     return db
 
 
@@ -81,10 +81,16 @@ def version() -> int:
 
 
 def inspect(path: Path) -> None:
-    """Raise DatabaseRefused unless the file is a healthy store of this or an older version. Changes nothing."""
+    """Raise DatabaseRefused unless the file is a healthy store of this or an older version.
+
+    Changes nothing, except that SQLite rolls back what a kill cut off half-way.
+    """
     _check_header(path)
     try:
-        db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        # A kill while a restored backup was made ours leaves a journal, and only a writer can roll that back.
+        is_cut_off = path.with_name(path.name + "-journal").exists()
+        flags = apsw.SQLITE_OPEN_READWRITE if is_cut_off else apsw.SQLITE_OPEN_READONLY
+        db = apsw.Connection(str(path), flags=flags)
         try:
             found = int(str(db.pragma("user_version")))
             if found > version():
@@ -138,18 +144,27 @@ def _create(path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh.unlink(missing_ok=True)
-        fresh.with_name(fresh.name + "-journal").unlink(missing_ok=True)
+        for left in ("-journal", "-wal", "-shm"):
+            fresh.with_name(fresh.name + left).unlink(missing_ok=True)
         os.close(os.open(fresh, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         db = apsw.Connection(str(fresh))
         try:
+            _use_log(db, fresh)  # from the first moment on: a kill in the old journal mode leaves a file to roll back
             _migrate(db)
         finally:
             db.close()
-        reach("store.before_create")
+        reach("store.before_create")  # renaming the new database into place
         fresh.rename(path)
         sync_folder(path.parent)
+        reach("store.after_create")
     except (OSError, apsw.Error) as error:
         raise DatabaseRefused(f"{path}: cannot be made: {error}") from error
+
+
+def _use_log(db: apsw.Connection, path: Path) -> None:
+    mode = db.pragma("journal_mode", "wal")
+    if mode != "wal":
+        raise DatabaseRefused(f"{path}: journal mode is {mode}; the file system must allow WAL")
 
 
 def sync_folder(folder: Path) -> None:
@@ -171,10 +186,12 @@ def _migrate(db: apsw.Connection) -> None:
     for number, script in enumerate(_migrations(), start=1):
         if number <= found:
             continue
+        reach("store.before_migrate")  # one migration in one commit
         with db:
             db.execute(script.read_text(encoding="utf-8"))
             db.pragma("application_id", APPLICATION_ID)
             db.pragma("user_version", number)
+        reach("store.after_migrate")
     _renew_triggers(db)
 
 
@@ -183,8 +200,10 @@ def _renew_triggers(db: apsw.Connection) -> None:
     found = dict(db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'intents'"))
     if found == wanted:
         return
+    reach("store.before_triggers")  # renewing the triggers of the state machine in one commit
     with db:
         for name in found:
             db.execute(f'DROP TRIGGER "{name}"')
         for statement in wanted.values():
             db.execute(statement)
+    reach("store.after_triggers")

@@ -6,7 +6,6 @@ Names are the blueprint's (section 5.2).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 from datetime import datetime, timedelta
@@ -16,13 +15,13 @@ import apsw
 import msgspec
 
 from bus import clock
-from bus.messages import Peer, PositionResult, Propose, ReserveOrder
-from bus.records import Order, TradeIntent, Transition
-from bus.vocabulary import DecisionSide, Role, Status
+from bus.messages import Decide, Peer, PositionResult, Propose, ReserveOrder
+from bus.records import Order, TradeIntent
+from bus.vocabulary import Role, Status
 from store import queries, states
+from store.journal import Journal
 from store.queries import Reader
 
-GENESIS = "0" * 64
 STORE = Peer(Role.STORE, 1, "0" * 12)
 BATCH_MAX = 500
 SIGNAL_CHARS_MAX = 100_000
@@ -46,14 +45,7 @@ class DecisionStore:
         self._attempts_max = attempts_max
         self._backoff_s = backoff_s
         self.read = Reader.over(db)
-        self.moves: list[Transition] = []  # of the transaction under way, for the log
-        self.reload()
-
-    def reload(self) -> None:
-        """Read the head of the journal again: after a rollback."""
-        row = self._db.execute("SELECT seq, hash FROM transitions ORDER BY seq DESC LIMIT 1").fetchone()
-        self._seq, self._hash = (int(str(row[0])), str(row[1])) if row else (0, GENESIS)
-        self.moves = [move for move in self.moves if move.seq <= self._seq]
+        self.journal = Journal(db)
 
     # ── proposing and deciding ──────────────────────────────────────────────
 
@@ -92,14 +84,15 @@ class DecisionStore:
             expires_at=clock.iso(now + timedelta(minutes=proposed.ttl_minutes)),
             idempotency_key=key,
         )
-        values = tuple(_plain(getattr(intent, name)) for name in TradeIntent.__struct_fields__)
+        # SQLite takes plain text, not an enumeration of it.
+        values = tuple(str(v) if isinstance(v, Status) else v for v in msgspec.structs.astuple(intent))
         self._db.execute(f"INSERT INTO intents ({_INTENT}) VALUES ({', '.join('?' * len(values))})", values)
         self._db.execute(
             "INSERT INTO decisions (intent_id, created_at, status) VALUES (?, ?, 'pending')",
             (intent.id, intent.created_at),
         )
         why = f"{signal.source} bar {signal.bar_time}, score {signal.score:.4f}, {signal.confidence} confidence"
-        self._journal(intent.id, "propose", None, Status.PENDING, by, 0, why, {"symbol": signal.symbol}, now)
+        self.journal.append(intent.id, "propose", None, Status.PENDING, by, 0, why, {"symbol": signal.symbol}, now)
         return intent
 
     def claim_next_pending(self, worker: Peer, now: datetime) -> TradeIntent | None:
@@ -111,19 +104,9 @@ class DecisionStore:
         ).fetchone()
         return self._lease(queries.record_of(TradeIntent, row), "claim", worker, now) if row else None
 
-    def decide(
-        self,
-        intent: TradeIntent,
-        side: DecisionSide,
-        sl_pips: float | None,
-        tp_pips: float | None,
-        *,
-        risk_report: str,
-        state_json: str,
-        by: Peer,
-        now: datetime,
-    ) -> None:
+    def decide(self, intent: TradeIntent, verdict: Decide, by: Peer, now: datetime) -> None:
         """Record a verdict: ready_for_exec for BUY and SELL (SL and TP needed, in pips), cancelled for HOLD."""
+        side, sl_pips, tp_pips = verdict.side, verdict.sl_pips, verdict.tp_pips
         holds = side == "HOLD"
         if not holds and not (sl_pips and tp_pips and sl_pips > 0 and tp_pips > 0):
             raise Refused(f"{side} needs sl_pips and tp_pips above 0; found {sl_pips} and {tp_pips}", ("decide HOLD",))
@@ -131,16 +114,16 @@ class DecisionStore:
             "suggested_side": side,
             "suggested_sl_pips": None if holds else sl_pips,
             "suggested_tp_pips": None if holds else tp_pips,
-            "agent_risk_report": risk_report,
-            "agent_state_json": state_json,
+            "agent_risk_report": verdict.risk_report,
+            "agent_state_json": verdict.state_json,
             "attempts": 0,
         }
+        why = f": {verdict.reason}" if verdict.reason else ""
         if holds:
-            self._end(intent, "decide_hold", by, now, "analyst decided HOLD", columns)
+            self._end(intent, "decide_hold", by, now, f"analyst decided HOLD{why}", columns)
         else:
-            self._move(
-                intent, "decide_trade", by, now, f"{side}, SL {sl_pips:g} pips, TP {tp_pips:g} pips", columns=columns
-            )
+            what = f"{side}, SL {sl_pips:g} pips, TP {tp_pips:g} pips{why}"
+            self._move(intent, "decide_trade", by, now, what, columns=columns)
         self._decision(intent.id, decided_at=clock.iso(now))
 
     def mark_analysis_failed(self, intent: TradeIntent, error: str, by: Peer, now: datetime) -> Status:
@@ -209,13 +192,10 @@ class DecisionStore:
             "INSERT INTO orders (intent_id, status, plan, baseline, reserved_at, deadline_at) "
             "VALUES (?, 'reserved', ?, ?, ?, ?)",
             (
-                intent.id,
-                msgspec.json.encode(asked.plan).decode(),
-                json.dumps(asked.baseline),
-                clock.iso(now),
+                intent.id, msgspec.json.encode(asked.plan).decode(), json.dumps(asked.baseline), clock.iso(now),
                 asked.deadline_at,
             ),
-        )
+        )  # fmt: skip
         self._snapshot(intent.id, asked.compliance_snapshot)
         plan = asked.plan
         what = f"{plan.side} {plan.volume} {plan.broker_symbol} SL {plan.sl_price} TP {plan.tp_price}"
@@ -242,8 +222,9 @@ class DecisionStore:
         closed: PositionResult | None,
         by: Peer,
         now: datetime,
+        note: str = "",
     ) -> None:
-        """Record the position of a reserved order; with `closed` its end, too, in the same commit.
+        """Record the position of a reserved order; with `closed` its end, too, in the same commit. `note`: who says so.
 
         Raises:
             Refused: nothing is reserved, or that position belongs to another intent.
@@ -257,11 +238,10 @@ class DecisionStore:
             "UPDATE orders SET status = 'opened', order_id = ?, position_id = ?, resolved_at = ? WHERE intent_id = ?",
             (order_id, position_id, at, intent.id),
         )
-        self._decision(
-            intent.id, executed_at=at, order_id=order_id, position_id=position_id, execution_meta=execution_meta
-        )
+        new = {"order_id": order_id, "position_id": position_id, "execution_meta": execution_meta}
+        self._decision(intent.id, executed_at=at, **new)
         self._move(
-            intent, "open", by, now, f"position {position_id}",
+            intent, "open", by, now, f"position {position_id}{note}",
             columns={"position_id": position_id, "executed_at": at},
         )  # fmt: skip
         if closed is not None:
@@ -397,7 +377,7 @@ class DecisionStore:
             raise Refused(f"intent {intent.id} is no longer {intent.status} in epoch {intent.epoch}")
         self._decision(intent.id, status=str(target))
         epoch = changes.get("epoch", intent.epoch)
-        self._journal(intent.id, event, intent.status, target, by, epoch, reason, payload, now)
+        self.journal.append(intent.id, event, intent.status, target, by, epoch, reason, payload, now)
         return target
 
     def _decision(self, intent_id: str, **changes: Any) -> None:
@@ -407,34 +387,3 @@ class DecisionStore:
     def _snapshot(self, intent_id: str, snapshot: str) -> None:
         self._db.execute("UPDATE intents SET compliance_snapshot = ? WHERE id = ?", (snapshot, intent_id))
         self._decision(intent_id, compliance_snapshot=snapshot)
-
-    def _journal(
-        self,
-        intent_id: str,
-        event: str,
-        before: Status | None,
-        after: Status,
-        by: Peer,
-        epoch: int,
-        reason: str,
-        payload: dict[str, Any] | None,
-        now: datetime,
-    ) -> None:
-        details = json.dumps(payload or {}, sort_keys=True)
-        row = (
-            self._seq + 1, intent_id, clock.iso(now), event, before and str(before), str(after), by.name,
-            by.incarnation, epoch, reason, details, self._hash,
-        )  # fmt: skip
-        digest = chain_hash(row)
-        self._db.execute(f"INSERT INTO transitions VALUES ({', '.join('?' * 13)})", (*row, digest))
-        self._seq, self._hash = self._seq + 1, digest
-        self.moves.append(queries.record_of(Transition, (*row, digest)))
-
-
-def chain_hash(row: tuple[Any, ...]) -> str:
-    """Return the hash of a journal row (all columns but `hash`, `prev_hash` last): SHA-256 of its JSON."""
-    return hashlib.sha256(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Status) else value

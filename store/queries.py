@@ -6,6 +6,7 @@ because one idle reader would keep the write-ahead log growing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,15 @@ class Reader:
 
     def close(self) -> None:
         self._db.close()
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read one and the same moment in several calls. Keep it short: the log grows meanwhile."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.execute("ROLLBACK")
 
     # ── intents ─────────────────────────────────────────────────────────────
 

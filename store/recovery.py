@@ -61,6 +61,8 @@ class Registry:
         self._last_tick_s = now_s
         self.peers: dict[str, Seen] = {}
         self.leases: dict[str, Lease] = {}
+        self._first_heard: dict[str, int] = {}  # by incarnation: which one we heard first, in this life of the store
+        self._heard = 0
         self._dead: dict[str, None] = {}
 
     def bury(self, incarnation: str) -> list[Lease]:
@@ -77,17 +79,36 @@ class Registry:
         return incarnation in self._dead
 
     def beat(self, peer: Peer, beat: Beat, *, now_s: float, at: str, store_epoch: int) -> Changes:
-        """Take a beat: renew the peer, find leases it lacks, leases not its own, and a predecessor's leases."""
-        changes = Changes(welcome=beat.seen_store_epoch != store_epoch)
+        """Take a beat: renew the peer, find leases it lacks, leases not its own, and a predecessor's leases.
+
+        A beat of somebody not welcomed yet is only welcomed. So whoever counts was alive after we first heard it, and
+        of two incarnations in one slot the one heard first is the older, however late a dead one's beats come.
+        """
+        order = self._hear(peer.incarnation)
+        if beat.seen_store_epoch != store_epoch:
+            return Changes(welcome=True)
+        changes = Changes()
         before = self.peers.get(peer.name)
         is_new = before is None or before.peer.incarnation != peer.incarnation
         if before is not None and is_new:
+            if order < self._hear(before.peer.incarnation):
+                self.bury(peer.incarnation)
+                return changes
             # The new one holds the slot's lock, so the old one is dead.
             self.bury(before.peer.incarnation)
         started_at = at if before is None or is_new else before.started_at
         self.peers[peer.name] = Seen(peer, beat, now_s, started_at, at)
         self._compare(peer, beat, now_s, changes)
         return changes
+
+    def _hear(self, incarnation: str) -> int:
+        """Return the number of an incarnation in the order of being heard for the first time."""
+        if incarnation not in self._first_heard:
+            self._heard += 1
+            self._first_heard[incarnation] = self._heard
+            if len(self._first_heard) > DEAD_MAX:
+                self._first_heard.pop(next(iter(self._first_heard)))
+        return self._first_heard[incarnation]
 
     def _compare(self, peer: Peer, beat: Beat, now_s: float, changes: Changes) -> None:
         held = {(one.intent_id, one.epoch) for one in beat.holding}

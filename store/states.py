@@ -68,28 +68,7 @@ def triggers() -> dict[str, str]:
     )
     never_traded = ", ".join(repr(str(status)) for status in sorted(NEVER_TRADED))
     unresolved = "EXISTS (SELECT 1 FROM orders WHERE intent_id = OLD.id AND status IN ('reserved', 'unknown'))"
-    return {
-        "intents_born_pending": _refuse(
-            "INSERT", "NEW.status <> 'pending'", "illegal transition: an intent begins as pending"
-        ),
-        # OR REPLACE deletes without firing delete triggers: so whatever it would replace is looked for here.
-        "intents_born_once": _refuse(
-            "INSERT",
-            "EXISTS (SELECT 1 FROM intents WHERE id = NEW.id OR idempotency_key = NEW.idempotency_key "
-            "OR position_id = NEW.position_id OR rowid = NEW.rowid)",
-            "illegal: there is such an intent already",
-        ),
-        "intents_identity_stands": _refuse(
-            "UPDATE",
-            " OR ".join(f"NEW.{name} IS NOT OLD.{name}" for name in ("rowid", *IDENTITY)),
-            "illegal: what was proposed never changes",
-        ),
-        "intents_position_stands": _refuse(
-            "UPDATE OF position_id",
-            "NEW.position_id IS NOT OLD.position_id AND (OLD.position_id IS NOT NULL "
-            "OR EXISTS (SELECT 1 FROM intents WHERE position_id = NEW.position_id))",
-            "illegal: a position belongs to one intent, for good",
-        ),
+    return _identity() | {
         "intents_arrows": _refuse(
             "UPDATE OF status",
             f"NEW.status <> OLD.status AND NOT ({legal})",
@@ -117,6 +96,32 @@ def triggers() -> dict[str, str]:
             "DELETE",
             f"OLD.status NOT IN ({never_traded}) OR EXISTS (SELECT 1 FROM orders WHERE intent_id = OLD.id)",
             "illegal: only an intent that ended without an order may be deleted",
+        ),
+    }
+
+
+def _identity() -> dict[str, str]:
+    """Return the triggers that keep an intent itself. OR REPLACE fires no delete trigger, so its victims are sought."""
+    return {
+        "intents_born_pending": _refuse(
+            "INSERT", "NEW.status <> 'pending'", "illegal transition: an intent begins as pending"
+        ),
+        "intents_born_once": _refuse(
+            "INSERT",
+            "EXISTS (SELECT 1 FROM intents WHERE id = NEW.id OR idempotency_key = NEW.idempotency_key "
+            "OR position_id = NEW.position_id OR rowid = NEW.rowid)",
+            "illegal: there is such an intent already",
+        ),
+        "intents_identity_stands": _refuse(
+            "UPDATE",
+            " OR ".join(f"NEW.{name} IS NOT OLD.{name}" for name in ("rowid", *IDENTITY)),
+            "illegal: what was proposed never changes",
+        ),
+        "intents_position_stands": _refuse(
+            "UPDATE OF position_id",
+            "NEW.position_id IS NOT OLD.position_id AND (OLD.position_id IS NOT NULL "
+            "OR EXISTS (SELECT 1 FROM intents WHERE position_id = NEW.position_id))",
+            "illegal: a position belongs to one intent, for good",
         ),
     }
 

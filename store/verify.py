@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from bus.records import Transition
 from store import states
-from store.decisions import GENESIS, chain_hash
+from store.journal import GENESIS, chain_hash
 from store.queries import Reader
 
 FINDINGS_MAX = 100
@@ -20,15 +20,17 @@ def verify_chain(reader: Reader) -> list[str]:
     found: list[str] = []
     seq, head = 0, GENESIS
     last: dict[str, str] = {}
-    for move in reader.journal():
-        found.extend(_faults(move, seq, head, last.get(move.intent_id)))
-        if len(found) >= FINDINGS_MAX:
-            return found[:FINDINGS_MAX]
-        seq, head = move.seq, move.hash
-        last[move.intent_id] = move.to_status
-    for intent_id, status in reader.statuses():
-        if last.get(intent_id) != status:
-            found.append(f"intent {intent_id} is {status}, but its journal ends with {last.get(intent_id)}")
+    with reader.snapshot():
+        for move in reader.journal():
+            found.extend(_faults(move, seq, head, last.get(move.intent_id)))
+            if len(found) >= FINDINGS_MAX:
+                break
+            seq, head = move.seq, move.hash
+            last[move.intent_id] = move.to_status
+        else:
+            for intent_id, status in reader.statuses():
+                if last.get(intent_id) != status:
+                    found.append(f"intent {intent_id} is {status}, but its journal ends with {last.get(intent_id)}")
     return found[:FINDINGS_MAX]
 
 

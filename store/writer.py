@@ -35,11 +35,13 @@ class Writer:
         self.db = db
         self.settings = settings
         self.now, self.now_s = now, now_s
+        reach("store.before_epoch")  # counting this life of the store
         with db:
             db.execute(
                 "INSERT INTO meta VALUES ('store_epoch', '1') "
                 "ON CONFLICT (key) DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)"
             )
+        reach("store.after_epoch")
         self.decisions = DecisionStore(
             db,
             claim_ttl_minutes=settings.claim_ttl_minutes,
@@ -63,7 +65,7 @@ class Writer:
         self.now, self.now_s, self.sends = now, now_s, []
         # Deaths last: what the dead one sent while it lived counts.
         ordered = sorted(envelopes, key=lambda one: isinstance(one.body, messages.ChildExited))
-        self.decisions.moves.clear()
+        self.decisions.journal.moves.clear()
         self.db.execute("BEGIN IMMEDIATE")
         try:
             for envelope in ordered:
@@ -71,31 +73,32 @@ class Writer:
             if tick:
                 self._tick()
             self._assign()
-            reach("store.before_commit")
+            if envelopes:
+                reach("store.before_commit")  # the commit of one batch
             self.db.execute("COMMIT")
         except BaseException:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
-            self.decisions.reload()
+            self.decisions.journal.reload()
             self._load_leases()
             raise
-        reach("store.after_commit")
+        if envelopes:
+            reach("store.after_commit")
         self._log_moves()
         return self.sends
 
     def _log_moves(self) -> None:
         """Tell what was committed, one line an arrow."""
-        for move in self.decisions.moves:
+        for move in self.decisions.journal.moves:
             logger.bind(intent_id=move.intent_id).info(
                 "{} -> {} ({}) by {}: {}",
                 move.from_status or "new", move.to_status, move.event, move.actor, move.reason,
             )  # fmt: skip
 
     def _take(self, envelope: Envelope) -> None:
-        if self.registry.is_dead(envelope.sender.incarnation) and isinstance(envelope.body, Beat):
-            return
         if isinstance(envelope.body, Beat):
-            self._beat(envelope.sender, envelope.body)
+            if not self.registry.is_dead(envelope.sender.incarnation):
+                self._beat(envelope.sender, envelope.body)
             return
         self.sends.append((envelope.sender, self._recorded(envelope) or self._apply(envelope)))
 
@@ -123,7 +126,7 @@ class Writer:
         except apsw.ConstraintError as error:
             ack = Ack(id=envelope.id, outcome=Outcome.REFUSED, reason=f"the database refused it: {error}")
         if ack.outcome in (Outcome.STALE, Outcome.REFUSED):
-            self.decisions.reload()
+            self.decisions.journal.reload()
             logger.warning(
                 "Answered {} of {} {}: {}", type(body).__name__, envelope.sender.name, ack.outcome, ack.reason
             )

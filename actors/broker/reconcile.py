@@ -93,7 +93,7 @@ def match(
     not_ours = owned_ids.union(order.baseline)
     opened = {held.id: held for held in open_positions if _may_be(held, wanted, not_ours)}
     rows = [row for row in closed_positions if row.id not in opened and _may_be(row, wanted, not_ours)]
-    closed = {row.id: row for row in _whole(rows) if row.opened_at >= since}
+    closed = {row.id: row for row in whole(rows) if row.opened_at >= since}
     found_open = [held for held in opened.values() if held.opened_at >= since and _is_open_match(held, wanted)]
     found_closed = [row for row in closed.values() if _is_closed_match(row, wanted)]
     found: list[Position | ClosedPosition] = [*found_open, *found_closed]
@@ -127,7 +127,7 @@ def _is_closed_match(row: ClosedPosition, wanted: Fingerprint) -> bool:
     return row.volume < wanted.volume and stops_fit and row.sl_price is not None
 
 
-def _whole(rows: Sequence[ClosedPosition]) -> list[ClosedPosition]:
+def whole(rows: Sequence[ClosedPosition]) -> list[ClosedPosition]:
     """Return one row a position: equal rows count once, parts closed at different times are added up."""
     parts: dict[str, list[ClosedPosition]] = {}
     for row in rows:

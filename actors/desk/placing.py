@@ -1,50 +1,66 @@
 """One intent from `executing` to its end: look, plan, guard, reserve, one POST, certain outcome. Used by the executor.
 
 The nine steps of docs/architecture.md, in order. Between the guard and the POST nothing waits. Every outcome that is
-not certain goes to `settling`; nothing here sends an order twice.
+not certain goes to `settling`; nothing here sends an order twice, and nothing is written to the broker without the
+lease, except the one order that is under way.
 """
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 from loguru import logger
+from msgspec import Struct
 
 from actors.broker.client import BrokerClient
-from actors.broker.errors import Blocked, BrokerError, NotSent, Refused, Unauthorised, UnknownOutcome
-from actors.broker.reconcile import FoundOpen
+from actors.broker.errors import Blocked, BrokerError, NotSent, Refused, Transient, Unauthorised
+from actors.broker.reconcile import FoundClosed, FoundOpen
 from actors.broker.wire import ClosedPosition, OpenRequest, Position
 from actors.compliance import guard
 from actors.compliance.rulebook import RuleSet
 from actors.compliance.sizing import Unsized
 from actors.desk import planning, view
 from actors.desk.protecting import Protector, Unprotected
-from actors.desk.settling import Missing, Settler, Stopped, Unclear
+from actors.desk.recording import Ask, Recorder
+from actors.desk.settling import Missing, Settler, Unclear
 from actors.desk.view import View
 from bus import messages
 from bus.clock import Clock, iso
 from bus.errors import NoAnswer
 from bus.failpoints import reach
-from bus.messages import Execute, PositionResult
+from bus.messages import Execute
 from bus.records import Order, OrderPlan
 from bus.vocabulary import OrderStatus, Outcome
 from config.settings import Settings
 from store.queries import DatabaseRefused, Reader
 
-RETRY_S = 10.0  # after a broker that did not answer
+RETRY_S = 10.0  # after a broker that did not answer; doubled with each failure in a row
+RETRY_S_MAX = 300.0  # every request counts against the day's budget
 RETRY_LOGIN_S = 120.0  # after a login that was refused: somebody has to act
+UNPROTECTED_WAIT_S_MAX = 300.0  # between two rounds at a position that takes no stop and cannot be closed
 
-Ask = Callable[..., Awaitable[messages.Ack]]
 Sleep = Callable[[float], Awaitable[bool]]
 
 
+class Licence(Struct, frozen=True):
+    """When the reservation was asked for, on both clocks: the monotonic one stands still while a machine sleeps."""
+
+    asked_s: float
+    asked_at: datetime
+
+    def age_s(self, clock: Clock) -> float:
+        """Return the age by the clock that says more."""
+        return max(clock.monotonic() - self.asked_s, (clock.now() - self.asked_at).total_seconds())
+
+
 class Desk:
-    """Takes one intent at a time through its execution."""
+    """Takes one intent at a time through its execution.
+
+    `holds` tells whether the lease of a piece of work is still ours. `sleep` returns True at once when we must stop.
+    """
 
     def __init__(
         self,
@@ -56,6 +72,7 @@ class Desk:
         clock: Clock,
         ask: Ask,
         sleep: Sleep,
+        holds: Callable[[Execute], bool],
         draw: random.Random,
     ) -> None:
         self._client = client
@@ -65,68 +82,66 @@ class Desk:
         self._clock = clock
         self._ask = ask
         self._sleep = sleep
+        self._holds = holds
         self._draw = draw
-        look_s = settings.executor.look_interval_s
-        self._settler = Settler(client, reader, clock, sleep, look_interval_s=look_s)
-        self._protector = Protector(client, clock, sleep, look_interval_s=look_s)
-        # No request of an earlier life can have left after this: its process was dead when ours took the lock.
-        self._born_s = clock.monotonic()
+        self._look_s = settings.executor.look_interval_s
+        self._record = Recorder(ask, answer_s=settings.bus.dead_s)
+        self._settler = Settler(client, reader, clock, sleep, look_interval_s=self._look_s)
+        self._protector = Protector(client, clock, sleep, look_interval_s=self._look_s)
+        # The last instant at which an order may have left: no request of an earlier life can have left after our
+        # birth, since its process was dead when ours took the lock; ours leave before `_post` returns.
+        self._left_s = clock.monotonic()
+        self._failures = 0
 
     async def place(self, work: Execute) -> None:
         """Execute an intent for which nothing is reserved yet."""
-        intent = work.intent
-        log = logger.bind(intent_id=intent.id)
         # The delay comes before anything is read: between gate and order nothing may wait.
         if await self._sleep(self._draw.uniform(0, self._settings.executor.random_delay_s_max)):
-            await self._give_back(work, "stopping", 0)
+            await self._record.given_back(work, "stopping")
             return
         try:
-            seen = await self._look(intent.symbol)
-        except (Unauthorised, Blocked) as error:
-            log.error("Could not read the account: {}", error)
-            await self._give_back(work, f"could not read the account: {error}", RETRY_LOGIN_S)
-            return
+            seen = await self._look(work.intent.symbol)
         except (BrokerError, DatabaseRefused, NoAnswer) as error:
-            log.warning("Could not read the account: {}", error)
-            await self._give_back(work, f"could not read the account: {error}", RETRY_S)
+            await self._could_not_look(work, error)
+            return
+        self._failures = 0
+        if await self._sleep(0):  # an order that is begun now might be cut off in the middle
+            await self._record.given_back(work, "stopping")
             return
         plan, verdict = self._judge(work, seen)
         if plan is None or not verdict.passed:
-            log.warning("Rejected {}: {}", intent.symbol, verdict.reason)
-            await self._finish(
-                messages.Reject(
-                    intent_id=intent.id, epoch=work.epoch, reason=verdict.reason, compliance_snapshot=verdict.snapshot()
-                )
-            )
+            await self._record.rejected(work, verdict)
             return
         await self._reserve_and_send(work, plan, seen, verdict.snapshot())
 
-    async def settle(self, work: Execute, order: Order, *, accepted_id: str | None = None, sent_s: float = 0.0) -> None:
-        """Find out what became of a reserved order, and record it. Never sends."""
-        quiet_until_s = max(self._born_s, sent_s) + self._settings.executor.quiet_s
+    async def settle(self, work: Execute, order: Order, *, accepted_id: str | None = None) -> None:
+        """Find out what became of a reserved order, and record it. Never sends.
+
+        Returns when that is done, when we must stop, and when the lease is gone: the operator has settled it.
+        """
         if accepted_id is None:
             logger.bind(intent_id=order.intent_id).warning(
                 "Reconciling {} {} {}", order.plan.side, order.plan.volume, order.plan.symbol
             )
-        outcome = await self._settler.settle(order, quiet_until_s=quiet_until_s, accepted_id=accepted_id)
-        if isinstance(outcome, Stopped):
-            return
+        outcome = await self._settler.settle(
+            order,
+            quiet_until_s=self._left_s + self._settings.executor.quiet_s,
+            is_ours=lambda: self._holds(work),
+            accepted_id=accepted_id,
+        )
         if isinstance(outcome, Missing):
-            await self._fail(work, outcome.reason)
+            await self._record.failed(work, outcome.reason)
         elif isinstance(outcome, Unclear):
-            await self._unknown(work, outcome.reason, ambiguous=True)
-            # Only the operator can end this; until then nothing is sent, and the lease stays here.
-            while not await self._sleep(self._settings.monitor.equity_poll_s):
-                pass
+            await self._leave_to_the_operator(work, outcome.reason)
         elif isinstance(outcome, FoundOpen):
             await self._found_open(work, order.plan, outcome.position)
-        else:
-            await self._record(work, order.plan, outcome.row, outcome.row)
+        elif isinstance(outcome, FoundClosed):
+            await self._opened(work, order.plan, outcome.row)
 
     # ── the steps ───────────────────────────────────────────────────────────
 
     async def _look(self, symbol: str) -> View:
-        reach("executor.before_read")
+        reach("executor.before_read")  # reading account, quotes and history
         seen = await view.account_view(
             self._client,
             self._reader,
@@ -139,6 +154,18 @@ class Desk:
         return await view.record_day(
             seen, _Asker(self._ask), self._reader, deadline_s=self._settings.bus.dead_s
         )  # fmt: skip
+
+    async def _could_not_look(self, work: Execute, error: Exception) -> None:
+        """Give the intent back for a while that grows: a broker that is away must not use up the day's requests."""
+        wait_s = min(RETRY_S * 2**self._failures, RETRY_S_MAX)
+        self._failures = min(self._failures + 1, 16)
+        if isinstance(error, (Unauthorised, Blocked)):
+            wait_s = max(wait_s, RETRY_LOGIN_S)
+        elif isinstance(error, Transient) and error.retry_after_s:
+            wait_s = max(wait_s, error.retry_after_s)
+        level = "ERROR" if isinstance(error, (Unauthorised, Blocked)) else "WARNING"
+        logger.bind(intent_id=work.intent.id).log(level, "Could not read the account: {}", error)
+        await self._record.given_back(work, f"could not read the account: {error}", wait_s)
 
     def _judge(self, work: Execute, seen: View) -> tuple[OrderPlan | None, guard.GuardResult]:
         """Plan and check: no waiting, no I/O."""
@@ -158,8 +185,8 @@ class Desk:
     async def _reserve_and_send(self, work: Execute, plan: OrderPlan, seen: View, snapshot: str) -> None:
         licence_s = self._settings.executor.licence_s
         order = self._order(work, plan, seen)
-        asked_s = self._clock.monotonic()
-        reach("executor.before_reserve")
+        licence = Licence(self._clock.monotonic(), self._clock.now())
+        reach("executor.before_reserve")  # the order's row in the store: the licence to send once
         try:
             ack = await self._ask(
                 messages.ReserveOrder(
@@ -173,19 +200,27 @@ class Desk:
                 licence_s,
             )
         except NoAnswer:
-            # It may be reserved or not; the store sorts it out by order of arrival. Certainly nothing was sent.
-            await self._fail_or_give_back(work, f"not sent: no licence within {licence_s:g} s")
+            await self._not_licensed(work, f"not sent: no licence within {licence_s:g} s")
             return
         reach("executor.after_reserve")
         if ack.outcome is Outcome.STALE:
             logger.warning("The lease of {} is gone: {}", work.intent.id, ack.reason)
             return
         if ack.outcome is not Outcome.APPLIED:
-            await self._give_back(work, f"no reservation: {ack.reason}", RETRY_S)
+            await self._record.given_back(work, f"no reservation: {ack.reason}", RETRY_S)
             return
-        await self._send(work, order, asked_s)
+        await self._send(work, order, licence)
 
-    async def _send(self, work: Execute, order: Order, asked_s: float) -> None:
+    async def _not_licensed(self, work: Execute, reason: str) -> None:
+        """End an intent whose reservation was not answered, or give it back if it was never reserved.
+
+        The store takes the two in the order we sent them, so its answer to the second tells which it is.
+        """
+        ack = await self._record.failed(work, reason)
+        if ack.outcome is Outcome.REFUSED:
+            await self._record.given_back(work, reason, RETRY_S)
+
+    async def _send(self, work: Execute, order: Order, licence: Licence) -> None:
         """Send the order, once, while the licence is young; then find out what became of it."""
         plan = order.plan
         request = OpenRequest(
@@ -195,101 +230,75 @@ class Desk:
             sl_price=plan.sl_price,
             tp_price=plan.tp_price,
         )
-        reach("executor.before_post")
-        age_s = self._clock.monotonic() - asked_s
-        if age_s > self._settings.executor.licence_s:
-            await self._fail(work, f"not sent: the licence was {age_s:.1f} s old")
+        reach("executor.before_post")  # sending the order
+        if (age_s := licence.age_s(self._clock)) > self._settings.executor.licence_s:
+            await self._record.failed(work, f"not sent: the licence was {age_s:.1f} s old")
             return
-        try:
-            accepted_id = await self._client.open_position(request)
-        except Refused as error:
-            await self._fail(work, f"broker refused: {error}")
-            return
-        except NotSent as error:
-            await self._fail(work, f"not sent: {error}")
-            return
-        except UnknownOutcome as error:
-            sent_s = self._clock.monotonic()
-            await self._unknown(work, str(error), ambiguous=False)
-            await self.settle(work, order, sent_s=sent_s)
-            return
+        answer = await self._post(request)
         reach("executor.after_post")
-        await self.settle(work, order, accepted_id=accepted_id, sent_s=self._clock.monotonic())
+        if isinstance(answer, str):
+            await self.settle(work, order, accepted_id=answer)
+        elif isinstance(answer, Refused):
+            await self._record.failed(work, f"broker refused: {answer}")
+        elif isinstance(answer, NotSent):
+            await self._record.failed(work, f"not sent: {answer}")
+        else:  # whatever it is: only a refusal and a request that never left are certain
+            await self._record.lost(work, str(answer))
+            await self.settle(work, order)
+
+    async def _post(self, request: OpenRequest) -> str | BrokerError:
+        """Return the id that the broker gave to the order, or what went wrong. The only place that opens a position."""
+        try:
+            return await self._client.open_position(request)
+        except BrokerError as error:
+            return error
+        finally:
+            self._left_s = self._clock.monotonic()
 
     async def _found_open(self, work: Execute, plan: OrderPlan, position: Position) -> None:
-        """Record a position once its stop is seen, or its end when it had to be closed."""
+        """Record a position once its stop is seen, or its end when it had to be closed.
+
+        Until then the order stays unresolved: after a stop or a kill, the next start goes on here.
+        """
+        wait_s = self._look_s
         while True:
             try:
-                protected = await self._protector.protect(position, plan)
-                break
+                seen = await self._protector.protect(position, plan, is_ours=lambda: self._holds(work))
             except Unprotected as error:
-                await self._ask(messages.RaiseHalt(level="hard", reason=str(error)))
-            if await self._sleep(self._settings.executor.look_interval_s):
-                return  # the order stays unresolved: the next start goes on here
-        ended = protected if isinstance(protected, ClosedPosition) else None
-        await self._record(work, plan, protected, ended)
+                await self._record.halted(str(error))
+            else:
+                if seen is not None:
+                    await self._opened(work, plan, seen)
+                return
+            if await self._sleep(wait_s):
+                return
+            wait_s = min(2 * wait_s, UNPROTECTED_WAIT_S_MAX)
 
-    # ── what the store is told ──────────────────────────────────────────────
-
-    async def _record(
-        self, work: Execute, plan: OrderPlan, position: Position | ClosedPosition, ended: ClosedPosition | None
-    ) -> None:
-        reach("executor.before_opened")
-        ack = await self._finish(
-            messages.OrderOpened(
-                intent_id=work.intent.id,
-                epoch=work.epoch,
-                order_id=position.id,
-                position_id=position.id,
-                execution_meta=_meta(plan, position),
-                closed=None if ended is None else result_of(ended),
-            )
-        )
-        reach("executor.after_opened")
+    async def _opened(self, work: Execute, plan: OrderPlan, position: Position | ClosedPosition) -> None:
+        ended = position if isinstance(position, ClosedPosition) else None
+        if position.volume > plan.volume:  # before the recording: a kill in between must not lose it
+            found = f"position {position.id} has {position.volume} lots instead of {plan.volume}"
+            await self._record.halted(f"{found}: more is at risk than the guard allowed")
+        ack = await self._record.opened(work, plan, position, ended)
         if ack.outcome is Outcome.REFUSED:
-            reason = f"position {position.id} could not be recorded for intent {work.intent.id}: {ack.reason}"
-            await self._ask(messages.RaiseHalt(level="hard", reason=reason))
-            return
-        logger.bind(intent_id=work.intent.id).info(
-            "Opened {} {} {} at {}, SL {}, TP {}, position {}",
-            plan.side, plan.volume, plan.symbol, position.open_price, plan.sl_price, plan.tp_price, position.id,
-        )  # fmt: skip
+            await self._leave_to_the_operator(work, f"position {position.id} could not be recorded: {ack.reason}")
 
-    async def _fail(self, work: Execute, reason: str) -> messages.Ack:
-        logger.bind(intent_id=work.intent.id).warning("Failed: {}", reason)
-        return await self._finish(messages.OrderFailed(intent_id=work.intent.id, epoch=work.epoch, reason=reason))
-
-    async def _unknown(self, work: Execute, reason: str, *, ambiguous: bool) -> None:
-        logger.bind(intent_id=work.intent.id).error("Outcome unknown: {}", reason)
-        await self._finish(
-            messages.OrderUnknown(intent_id=work.intent.id, epoch=work.epoch, reason=reason, ambiguous=ambiguous)
-        )
-
-    async def _fail_or_give_back(self, work: Execute, reason: str) -> None:
-        """End the intent if its order was reserved after all, else give it back."""
-        ack = await self._fail(work, reason)
-        if ack.outcome is Outcome.REFUSED:
-            await self._give_back(work, reason, RETRY_S)
-
-    async def _give_back(self, work: Execute, reason: str, retry_after_s: float) -> None:
-        await self._finish(
-            messages.Release(
-                intent_id=work.intent.id, epoch=work.epoch, reason=reason[:1_000], retry_after_s=retry_after_s
-            )
-        )
-
-    async def _finish(self, command: messages.Command) -> messages.Ack:
-        """Tell the store, for as long as it takes."""
-        ack = await self._ask(command, None)
+    async def _leave_to_the_operator(self, work: Execute, reason: str) -> None:
+        """Halt, and keep the lease until the operator has settled the order. Nothing is sent meanwhile."""
+        ack = await self._record.unclear(work, reason)
         if ack.outcome in (Outcome.STALE, Outcome.REFUSED):
-            logger.warning("{} was {}: {}", type(command).__name__, ack.outcome, ack.reason)
-        return ack
+            return
+        while self._holds(work):
+            if await self._sleep(self._look_s):
+                return
+        logger.bind(intent_id=work.intent.id).info("Let go of the order: it was settled by the operator")
 
     def _order(self, work: Execute, plan: OrderPlan, seen: View) -> Order:
         """Return the order as it will be reserved. `reserved_at` is before the request, never after."""
         now = self._clock.now()
         broker, executor = self._settings.broker, self._settings.executor
-        wait_s = executor.licence_s + broker.connect_timeout_s + broker.request_timeout_s + executor.quiet_s
+        # As long as one exchange may take at worst, see broker.transport, and the quiet period after it.
+        wait_s = executor.licence_s + 2 * (broker.connect_timeout_s + broker.request_timeout_s) + executor.quiet_s
         return Order(
             intent_id=work.intent.id,
             status=OrderStatus.RESERVED,
@@ -308,31 +317,3 @@ class _Asker:
 
     async def ask(self, command: messages.Command, deadline_s: float | None = None) -> messages.Ack:
         return await self._ask(command, deadline_s)
-
-
-def result_of(row: ClosedPosition) -> PositionResult:
-    """Return how a position ended, as the store keeps it. Source: the broker's row, with swap and commission."""
-    return PositionResult(
-        closed_at=iso(row.closed_at),
-        net_profit_cents=row.net_profit_cents,
-        close_price=str(row.close_price),
-        reason=row.reason or "unknown",
-    )
-
-
-def _meta(plan: OrderPlan, position: Position | ClosedPosition) -> str:
-    """Return what was filled against what was planned, as JSON."""
-    slip = position.open_price - plan.entry_price
-    found: dict[str, Any] = {
-        "entry_price": str(position.open_price),
-        "planned_price": str(plan.entry_price),
-        "slippage": str(slip if plan.side == "BUY" else -slip),
-        "volume": str(position.volume),
-        "planned_volume": str(plan.volume),
-        "sl": str(position.sl_price or plan.sl_price),
-        "tp": str(position.tp_price or plan.tp_price),
-        "opened_at": iso(position.opened_at),
-        "loss_cents": plan.loss_cents,
-        "profit_cents": plan.profit_cents,
-    }
-    return json.dumps(found)

@@ -1,26 +1,33 @@
 """See to it that an open position carries its stop: read it, set it, else close the position. Used by the executor.
 
-A broker may ignore the stop of an order without a word. A naked position is worse than none.
+A broker may ignore the stop of an order without a word. A naked position is worse than none. What is not seen, because
+the broker does not answer or a list lags, is waited for: only a position that is seen without its stop is closed.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from decimal import Decimal
 
 from loguru import logger
 
+from actors.broker import reconcile
 from actors.broker.client import BrokerClient
-from actors.broker.errors import BrokerError
+from actors.broker.errors import BrokerError, NotSent
 from actors.broker.wire import ClosedPosition, Position
 from bus.clock import Clock
 from bus.failpoints import reach
 from bus.records import OrderPlan
 
-EDITS_MAX = 3
+EDITS_MAX = 3  # that reached the broker and were seen to have no effect
 CLOSES_MAX = 5
+STOP_SLACK = Decimal("0.02")
 HISTORY_MARGIN_S = 3_600.0
+UNSEEN_WAIT_S_MAX = 30.0
+
+Seen = Position | ClosedPosition | None  # None: the broker shows it nowhere, or was not reached
 
 
 class Unprotected(Exception):
@@ -28,60 +35,105 @@ class Unprotected(Exception):
 
 
 class Protector:
-    """Puts the planned stop on a position, or ends the position."""
+    """Puts the planned stop on a position, or ends the position.
+
+    `pause` is the wait before a read-back. Unlike `sleep` it is not cut short by a stop of the process: a read-back
+    that comes too early would take a stop that was just set for one that is missing.
+    """
 
     def __init__(
-        self, client: BrokerClient, clock: Clock, sleep: Callable[[float], Awaitable[bool]], *, look_interval_s: float
+        self,
+        client: BrokerClient,
+        clock: Clock,
+        sleep: Callable[[float], Awaitable[bool]],
+        *,
+        look_interval_s: float,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._client = client
         self._clock = clock
         self._sleep = sleep
         self._look_interval_s = look_interval_s
+        self._pause = pause
 
-    async def protect(self, position: Position, plan: OrderPlan) -> Position | ClosedPosition:
+    async def protect(self, position: Position, plan: OrderPlan, *, is_ours: Callable[[], bool]) -> Seen:
         """Return the position as it is once its stop is there, or the row of its end.
 
+        None: we were asked to stop, or `is_ours` says that the lease is gone; then nothing more is written.
+        A target that is missing is set once; without it the position is only less good, never dangerous.
+
         Raises:
-            Unprotected: neither worked within the tries.
+            Unprotected: the position is there without its stop, and neither setting it nor closing worked.
         """
-        now: Position | ClosedPosition | None = position
-        for _ in range(EDITS_MAX):
-            if isinstance(now, ClosedPosition) or (now is not None and has_stop(now, plan)):
-                return now
-            now = await self._edit(position, plan)
-        if isinstance(now, ClosedPosition) or (now is not None and has_stop(now, plan)):
-            return now
-        logger.error("Position {} has no stop and takes none: closing it", position.id)
-        return await self._close(position)
-
-    async def _edit(self, position: Position, plan: OrderPlan) -> Position | ClosedPosition | None:
-        logger.warning(
-            "Position {} has stop {} instead of {}: setting it", position.id, position.sl_price, plan.sl_price
-        )
-        reach("executor.before_edit")
-        try:
-            await self._client.edit_position(position, plan.sl_price, plan.tp_price)
-        except BrokerError as error:
-            logger.warning("Setting the stop of {} failed: {}", position.id, error)
-        reach("executor.after_edit")
-        await self._sleep(self._look_interval_s / 2)
-        return await self._read(position)
-
-    async def _close(self, position: Position) -> ClosedPosition:
-        for _ in range(CLOSES_MAX):
-            reach("executor.before_close")
-            try:
-                await self._client.close_position(position)
-            except BrokerError as error:
-                logger.error("Closing {} failed: {}", position.id, error)
-            reach("executor.after_close")
-            await self._sleep(self._look_interval_s / 2)
-            now = await self._read(position)
+        now: Seen = position
+        edits = closes = 0
+        is_target_tried, wait_s = False, self._look_interval_s
+        while True:
             if isinstance(now, ClosedPosition):
                 return now
-        raise Unprotected(f"position {position.id} ({position.side} {position.volume} {position.symbol}) has no stop")
+            if now is not None and has_stop(now, plan) and (is_target_tried or has_target(now, plan)):
+                return now
+            if now is not None and edits >= EDITS_MAX and is_near(now, plan):
+                logger.warning("Position {} keeps its stop {}: near enough", position.id, now.sl_price or "none")
+                return now
+            if not is_ours():
+                return None
+            if now is None:
+                if await self._sleep(wait_s):
+                    return None
+                wait_s = min(2 * wait_s, max(UNSEEN_WAIT_S_MAX, self._look_interval_s))
+                now = await self._read(position)
+            elif has_stop(now, plan):
+                is_target_tried = True
+                now = await self._set_target(now, plan)
+            elif edits < EDITS_MAX:
+                now = await self._set_stop(now, plan)
+                edits += now is not None
+            elif closes < CLOSES_MAX:
+                now = await self._close(now)
+                closes += now is not None
+            else:
+                what = f"{position.side} {position.volume} {position.symbol}"
+                raise Unprotected(f"position {position.id} ({what}) has no stop, takes none and cannot be closed")
 
-    async def _read(self, position: Position) -> Position | ClosedPosition | None:
+    async def _set_stop(self, position: Position, plan: OrderPlan) -> Seen:
+        found = position.sl_price or "none"
+        logger.warning("Position {} has stop {} instead of {}: setting it", position.id, found, plan.sl_price)
+        return await self._edit(position, plan.sl_price, plan.tp_price)
+
+    async def _set_target(self, position: Position, plan: OrderPlan) -> Seen:
+        logger.warning("Position {} has no target instead of {}: setting it", position.id, plan.tp_price)
+        seen = await self._edit(position, position.sl_price or plan.sl_price, plan.tp_price)
+        if isinstance(seen, Position) and not has_target(seen, plan):
+            logger.warning("Position {} takes no target; its stop {} stands", position.id, seen.sl_price or "none")
+        return seen
+
+    async def _edit(self, position: Position, sl_price: Decimal, tp_price: Decimal) -> Seen:
+        reach("executor.before_edit")  # setting stop and target
+        try:
+            await self._client.edit_position(position, sl_price, tp_price)
+        except BrokerError as error:
+            logger.warning("Setting stop and target of {} failed: {}", position.id, error)
+            if isinstance(error, NotSent):
+                return None
+        reach("executor.after_edit")
+        await self._pause(self._look_interval_s / 2)
+        return await self._read(position)
+
+    async def _close(self, position: Position) -> Seen:
+        logger.error("Position {} has no stop and takes none: closing it", position.id)
+        reach("executor.before_close")  # closing a position that takes no stop
+        try:
+            await self._client.close_position(position)
+        except BrokerError as error:
+            logger.error("Closing {} failed: {}", position.id, error)
+            if isinstance(error, NotSent):
+                return None
+        reach("executor.after_close")
+        await self._pause(self._look_interval_s / 2)
+        return await self._read(position)
+
+    async def _read(self, position: Position) -> Seen:
         """Return the position as the broker shows it now; None when it shows nothing or does not answer."""
         now = self._clock.now()
         try:
@@ -93,7 +145,7 @@ class Protector:
         except BrokerError as error:
             logger.warning("Reading position {} back failed: {}", position.id, error)
             return None
-        return next((row for row in rows if row.id == position.id), None)
+        return next(iter(reconcile.whole([row for row in rows if row.id == position.id])), None)
 
 
 def has_stop(position: Position, plan: OrderPlan) -> bool:
@@ -102,3 +154,19 @@ def has_stop(position: Position, plan: OrderPlan) -> bool:
     if stop is None or stop <= Decimal(0):
         return False
     return stop >= plan.sl_price if position.side == "BUY" else stop <= plan.sl_price
+
+
+def is_near(position: Position, plan: OrderPlan) -> bool:
+    """Return whether the stop is there and at most `STOP_SLACK` of its planned distance too wide.
+
+    For a broker that rounds: the guard values what the position really has, and closing would cost more.
+    """
+    stop = position.sl_price
+    if stop is None or stop <= Decimal(0):
+        return False
+    return abs(stop - plan.sl_price) <= STOP_SLACK * abs(plan.entry_price - plan.sl_price)
+
+
+def has_target(position: Position, plan: OrderPlan) -> bool:
+    """Return whether the position has a target, or the plan wants none."""
+    return position.tp_price is not None or plan.tp_price == 0

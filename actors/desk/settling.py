@@ -1,20 +1,22 @@
 """What became of an order whose outcome is not certain: look, match, and only then say so. Used by the executor.
 
-Never sends an order. "Absent" is concluded only from a look that STARTED after the quiet deadline; anything that could
-be the order but does not prove it leaves the outcome unknown and halts the account.
+Never sends an order. "Absent" is concluded only from looks that STARTED after the quiet deadline, two in a row, since
+one list may come out of a cache; anything that could be the order but does not prove it leaves the outcome unknown and
+halts the account.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from decimal import Decimal
 
 from loguru import logger
 from msgspec import Struct
 
 from actors.broker import reconcile
 from actors.broker.client import BrokerClient
-from actors.broker.errors import BrokerError
+from actors.broker.errors import BrokerError, Transient
 from actors.broker.reconcile import Ambiguous, FoundClosed, FoundOpen
 from actors.broker.wire import ClosedPosition, Position
 from bus import clock as clocks
@@ -24,6 +26,8 @@ from bus.records import Order
 from store.queries import Reader
 
 HISTORY_MARGIN_S = 3_600.0  # asked for before the reservation and after now: clocks differ
+LOOKS_MIN = 2
+LOOK_INTERVAL_S_MAX = 30.0  # while the broker does not answer: every request counts against the day's budget
 
 
 class Missing(Struct, frozen=True):
@@ -39,7 +43,7 @@ class Unclear(Struct, frozen=True):
 
 
 class Stopped(Struct, frozen=True):
-    """We were asked to stop before the outcome was certain; the next start goes on."""
+    """We were asked to stop, or lost the lease, before the outcome was certain. Whoever has the lease next goes on."""
 
 
 Look = FoundOpen | FoundClosed | Ambiguous | reconcile.Absent
@@ -64,58 +68,100 @@ class Settler:
         self._sleep = sleep
         self._look_interval_s = look_interval_s
 
-    async def settle(self, order: Order, *, quiet_until_s: float, accepted_id: str | None = None) -> Settled:
+    async def settle(
+        self, order: Order, *, quiet_until_s: float, is_ours: Callable[[], bool], accepted_id: str | None = None
+    ) -> Settled:
         """Look until the order is found, certainly absent, or unclear. A broker that is down is waited for.
 
         `quiet_until_s` is monotonic: the last instant at which the request could have left, plus the quiet period.
+        `is_ours` tells whether the lease is still held: the operator may settle the order meanwhile.
         `accepted_id` is the id that the broker gave with its OK: then only that position is the order, and its absence
         is unclear instead of absent.
         """
-        warned = ""
-        while True:
+        warned, wait_s, quiet_looks = "", self._look_interval_s, 0
+        while is_ours():
             started_s = self._clock.monotonic()  # before the look: a freeze in between must not make an old look new
+            is_quiet = started_s >= quiet_until_s
             try:
-                found = await self._look(order, accepted_id)
+                found = await self._look(order, accepted_id, is_quiet=is_quiet)
             except BrokerError as error:
                 if str(error) != warned:
                     warned = str(error)
                     logger.warning("Could not look for the order of {}: {}", order.intent_id, error)
+                wait_s, quiet_looks = self._after(error, wait_s), 0
             else:
                 if isinstance(found, (FoundOpen, FoundClosed)):
                     return found
                 if isinstance(found, Ambiguous):
                     return Unclear(found.reason)
-                if started_s >= quiet_until_s:
+                quiet_looks += is_quiet
+                if quiet_looks >= LOOKS_MIN:
                     return _concluded(found.similar, accepted_id)
-            if await self._sleep(self._look_interval_s):
-                return Stopped()
+                wait_s = self._look_interval_s
+            if await self._sleep(wait_s):
+                break
+        return Stopped()
 
-    async def _look(self, order: Order, accepted_id: str | None) -> Look:
-        reach("executor.before_look")
+    def _after(self, error: BrokerError, waited_s: float) -> float:
+        """Return how long to wait after a look that failed: twice as long as before, or what the broker asks for."""
+        asked_s = error.retry_after_s if isinstance(error, Transient) else None
+        return max(asked_s or 0.0, min(2 * waited_s, max(LOOK_INTERVAL_S_MAX, self._look_interval_s)))
+
+    async def _look(self, order: Order, accepted_id: str | None, *, is_quiet: bool) -> Look:
+        reach("executor.before_look")  # looking for an order whose outcome is not certain
         since = clocks.parse(order.reserved_at) - timedelta(seconds=HISTORY_MARGIN_S)
         positions = await self._client.open_positions()
         until = self._clock.now() + timedelta(seconds=HISTORY_MARGIN_S)
         closed = await self._client.closed_positions(since, until)
         reach("executor.after_look")
-        if accepted_id is not None:
-            return _by_id(accepted_id, positions, closed)
-        return reconcile.match(order, positions, closed, self._reader.owned_position_ids())
+        owned_ids = self._reader.owned_position_ids()
+        matched = reconcile.match(order, positions, closed, owned_ids)
+        if accepted_id is None:
+            return matched
+        # A part of a closed position may be in the history before the rest of it.
+        volume_min = Decimal(0) if is_quiet else order.plan.volume
+        named = _by_id(accepted_id, positions, closed, volume_min)
+        if named is None:
+            return reconcile.Absent(similar=_ids(matched))
+        position = named.position if isinstance(named, FoundOpen) else named.row
+        is_another = (position.broker_symbol, position.side) != (order.plan.broker_symbol, order.plan.side)
+        if is_another or accepted_id in owned_ids.union(order.baseline):
+            candidates = _ids(matched)
+            text = f"the broker accepted it as {accepted_id}, which is another position{_like_it(candidates)}"
+            return Ambiguous(candidates, text)
+        return named
 
 
-def _by_id(wanted: str, positions: tuple[Position, ...], closed: tuple[ClosedPosition, ...]) -> Look:
-    """Return the position that the broker named, wherever it is."""
+def _by_id(
+    wanted: str, positions: tuple[Position, ...], closed: tuple[ClosedPosition, ...], volume_min: Decimal
+) -> FoundOpen | FoundClosed | None:
+    """Return the position that the broker named, wherever it is; closed only with `volume_min` lots in the history."""
     for position in positions:
         if position.id == wanted:
             return FoundOpen(position)
-    for row in closed:
-        if row.id == wanted:
+    for row in reconcile.whole([row for row in closed if row.id == wanted]):
+        if row.volume >= volume_min:
             return FoundClosed(row)
-    return reconcile.Absent()
+    return None
+
+
+def _ids(matched: reconcile.Match) -> tuple[str, ...]:
+    """Return what fits or resembles the order, for people."""
+    if isinstance(matched, FoundOpen):
+        return (matched.position.id,)
+    if isinstance(matched, FoundClosed):
+        return (matched.row.id,)
+    return matched.ids if isinstance(matched, Ambiguous) else matched.similar
+
+
+def _like_it(ids: tuple[str, ...]) -> str:
+    return f"; like the order: {', '.join(ids)}" if ids else ""
 
 
 def _concluded(similar: tuple[str, ...], accepted_id: str | None) -> Missing | Unclear:
     if accepted_id is not None:
-        return Unclear(f"the broker accepted it as {accepted_id}, but shows it neither open nor closed")
+        text = f"the broker accepted it as {accepted_id}, but shows it neither open nor closed"
+        return Unclear(text + _like_it(similar))
     if similar:
         return Unclear(f"not found, but positions that nobody owns are like it: {', '.join(similar)}")
-    return Missing("not at the broker, by a look that started after the quiet period")
+    return Missing("not at the broker, by looks that started after the quiet period")

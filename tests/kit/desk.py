@@ -89,7 +89,7 @@ class StoreHere:
         return self._writer.step([envelope], self.clock.now(), self.clock.monotonic())
 
     def _beat(self, sender: Peer, capacity: int) -> list[messages.FromStore]:
-        body = messages.Beat(pid=1, state=State.READY, capacity=capacity)
+        body = messages.Beat(pid=1, state=State.READY, capacity=capacity, seen_store_epoch=self._writer.epoch)
         return [message for _, message in self._step(Envelope(sender=sender, body=body))]
 
     def reserve(self, plan: OrderPlan | None = None, *, baseline: tuple[str, ...] = ()) -> messages.Execute:

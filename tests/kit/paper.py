@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from actors.broker.client import BrokerClient
-from actors.broker.paper import routes, server
+from actors.broker.paper import answers, routes, server
 from actors.broker.paper.access import Access
 from actors.broker.paper.faults import Faults
 from actors.broker.paper.venue import Venue
@@ -71,15 +71,19 @@ def changed(broker: settings.Broker, **changes: Any) -> settings.Broker:
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, *, clock: Clock | None = None, symbols: tuple[str, ...] = SYMBOLS, controls: bool = True, **paper: Any
-) -> AsyncIterator[RunningPaper]:
-    """Serve a paper broker on a free port while the context lasts. `paper` are its settings, such as `speed`."""
+    folder: Path, *, clock: Clock | None = None, symbols: tuple[str, ...] = SYMBOLS, controls: bool = True,
+    port: int = 0, die: Callable[[], None] = answers.die, **paper: Any
+) -> AsyncIterator[RunningPaper]:  # fmt: skip
+    """Serve a paper broker on a port (0: any free one) while the context lasts.
+
+    `paper` are its settings, such as `speed`; `die` is called where a fault would end the process.
+    """
     clock = clock or SystemClock()
-    bound = server.bind("127.0.0.1", 0)
+    bound = server.bind("127.0.0.1", port)
     broker = settings.Broker(base_url=f"http://127.0.0.1:{bound.getsockname()[1]}", request_timeout_s=0.5)
     venue = Venue(settings.Paper(**{"tick_s": TICK_S} | paper), symbols, folder, clock)
     faults = Faults() if controls else None
-    app = routes.application(venue, Access(broker, clock), faults)
+    app = routes.application(venue, Access(broker, clock), faults, die=die)
     try:
         async with server.serving(app, bound, cuttable=controls):
             ticks = asyncio.create_task(_ticking(venue))
@@ -88,8 +92,6 @@ async def running(
             finally:
                 ticks.cancel()
     finally:
-        if faults is not None:
-            faults.close()
         venue.close()
 
 

@@ -1,0 +1,64 @@
+"""The journal of transitions: one row an arrow, append-only, each hashed together with the hash before it.
+
+Part of the store process; written inside the transaction of the change that it records. Never changes a row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from typing import Any
+
+import apsw
+
+from bus import clock
+from bus.messages import Peer
+from bus.records import Transition
+from bus.vocabulary import Status
+from store import queries
+
+GENESIS = "0" * 64
+
+
+class Journal:
+    """The writing end. `moves` are the arrows of the transaction under way, for the log."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+        self.moves: list[Transition] = []
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the head of the journal again: after a rollback."""
+        row = self._db.execute("SELECT seq, hash FROM transitions ORDER BY seq DESC LIMIT 1").fetchone()
+        self._seq, self._hash = (int(str(row[0])), str(row[1])) if row else (0, GENESIS)
+        self.moves = [move for move in self.moves if move.seq <= self._seq]
+
+    def append(
+        self,
+        intent_id: str,
+        event: str,
+        before: Status | None,
+        after: Status,
+        by: Peer,
+        epoch: int,
+        reason: str,
+        payload: dict[str, Any] | None,
+        now: datetime,
+    ) -> None:
+        """Write one arrow."""
+        details = json.dumps(payload or {}, sort_keys=True)
+        row = (
+            self._seq + 1, intent_id, clock.iso(now), event, before and str(before), str(after), by.name,
+            by.incarnation, epoch, reason, details, self._hash,
+        )  # fmt: skip
+        digest = chain_hash(row)
+        self._db.execute(f"INSERT INTO transitions VALUES ({', '.join('?' * 13)})", (*row, digest))
+        self._seq, self._hash = self._seq + 1, digest
+        self.moves.append(queries.record_of(Transition, (*row, digest)))
+
+
+def chain_hash(row: tuple[Any, ...]) -> str:
+    """Return the hash of a journal row (all columns but `hash`, `prev_hash` last): SHA-256 of its JSON."""
+    return hashlib.sha256(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()

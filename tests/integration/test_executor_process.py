@@ -1,0 +1,211 @@
+"""The executor as a process, beside a real store and a real paper broker: frozen, doubled, killed, started again.
+
+No supervisor: what happens to the executor happens by the test's hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus.vocabulary import ExitCode
+from config import load
+from tests.kit import pipeline
+from tests.kit.desk import Shifted
+from tests.kit.execution import TradingStore
+from tests.kit.pipeline import Pipeline
+
+LICENCE_S = 0.3
+BROKER = {"connect_timeout_s": 0.3, "request_timeout_s": 0.3}
+
+
+class Rig:
+    """One pipeline's folders, with intents that are ready to be executed, and its processes, started one by one."""
+
+    def __init__(self, run: Pipeline, *symbols: str) -> None:
+        self.run = run
+        run.data.mkdir(mode=0o700)
+        store = TradingStore(run.data / "decisions.db", Shifted())
+        try:
+            self.ids = [store.ready(symbol) for symbol in symbols]
+        finally:
+            store.close()
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.start("store")
+        self.start("actors.paper")
+        run.broker("/paper/faults", fault="slow", on="login", seconds=0.0)  # it listens
+
+    def start(self, module: str = "actors.executor", **env: str) -> subprocess.Popen[bytes]:
+        with self.run._log.open("ab") as log:
+            found = subprocess.Popen(
+                [sys.executable, "-m", module], cwd=load.ROOT, env=self.run.env | env, stdout=log,
+                stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        self.processes.append(found)
+        return found
+
+    def end(self) -> None:
+        for process in reversed(self.processes):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGCONT)
+            process.kill()
+            process.wait()
+
+    def status(self, number: int = 0) -> str:
+        with self.run.reader() as reader:
+            intent = reader.intent(self.ids[number])
+        return str(intent.status) if intent else "none"
+
+    def until(self, status: str, number: int = 0) -> None:
+        self.run.eventually(lambda: self.status(number) == status)
+
+    def reason(self, number: int = 0) -> str:
+        with self.run.reader() as reader:
+            return reader.transitions(self.ids[number])[-1].reason
+
+    def read(self, what: str) -> Any:
+        with self.run.reader() as reader:
+            return getattr(reader, what)()
+
+    def received(self) -> int:
+        """Return how many orders reached the broker."""
+        ledger = self.run.data / "paper" / "ledger.jsonl"
+        return ledger.read_text().count('"kind":"received"') if ledger.exists() else 0
+
+
+@contextlib.contextmanager
+def rig(*symbols: str, **executor: Any) -> Iterator[Rig]:
+    usual = {"licence_s": LICENCE_S, "quiet_s": 0.6, "look_interval_s": 0.05}
+    with pipeline.running(executor=usual | executor, broker=BROKER) as run:
+        found = Rig(run, *symbols or ("EURUSD",))
+        try:
+            yield found
+        finally:
+            found.end()
+
+
+def is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+# ── refusals first ──────────────────────────────────────────────────────────
+
+
+def test_executor_frozen_past_its_licence_sends_nothing_and_a_second_one_cannot_run_meanwhile() -> None:
+    with rig() as found:
+        found.run.arm("executor.before_post", "stop")
+        first = found.start()
+        found.run.eventually(lambda: found.run.fired("executor.before_post") and is_stopped(first.pid))
+        other = found.run.folder / "other"
+        other.mkdir(mode=0o700)
+        for env in ({"PILOT_SLOT": "1"}, {"PILOT_SLOT": "2"}, {"PILOT_RUN": str(other)}):
+            assert found.start(**env).wait(20) == ExitCode.LOCKED
+        assert f"is held by executor.1 (pid {first.pid})" in found.run.console()
+        assert found.status() == "executing"
+        os.kill(first.pid, signal.SIGCONT)
+        found.until("failed")
+        assert found.reason().startswith("not sent: the licence was")
+        assert (found.received(), found.run.positions()) == (0, [])
+
+
+def test_executor_that_sleeps_past_its_licence_sends_nothing() -> None:
+    with rig() as found:
+        found.run.arm("executor.before_post", f"sleep {LICENCE_S + 0.1}")
+        found.start()
+        found.until("failed")
+        assert found.reason().startswith("not sent: the licence was 0.")
+        assert (found.received(), found.run.positions()) == (0, [])
+
+
+def test_executor_without_its_password_ends_with_a_configuration_error() -> None:
+    with rig() as found:
+        text = found.run.profile.read_text().replace("[broker]", '[broker]\nkind = "platform"')
+        found.run.profile.write_text(text)
+        assert found.start().wait(20) == ExitCode.CONFIG
+        assert "PILOT_BROKER_PASSWORD is not set" in found.run.console()
+
+
+def test_broker_that_does_not_listen_is_waited_for() -> None:
+    with rig() as found:
+        paper = found.processes[1]
+        paper.kill()
+        paper.wait()
+        executor = found.start()
+        found.run.eventually(lambda: "Waiting for the broker" in found.run.console())
+        assert found.status() == "ready_for_exec"
+        found.start("actors.paper")
+        found.until("opened")
+        executor.terminate()
+        assert executor.wait(10) == ExitCode.OK
+
+
+# ── killed and started again ────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("point", "end", "received"),
+    [
+        ("broker.before_write", "failed", 0),
+        ("broker.after_write", "opened", 1),
+        ("executor.before_look", "opened", 1),
+    ],
+)
+def test_executor_killed_with_a_reserved_order_is_followed_by_one_that_looks_and_never_sends(
+    point: str, end: str, received: int
+) -> None:
+    with rig() as found:
+        found.run.arm(point, "kill")
+        assert found.start().wait(20) == -signal.SIGKILL
+        assert found.status() == "executing"
+        assert len(found.read("unresolved_orders")) == 1
+        before = found.received()
+        found.start()
+        found.until(end)
+        assert found.received() == before == received
+        assert len(found.run.positions()) == received
+
+
+def test_executor_stopped_while_it_looks_for_an_order_ends_in_order_and_the_next_one_finds_it() -> None:
+    with rig(quiet_s=30.0) as found:
+        found.run.broker("/paper/faults", fault="place_late", seconds=2.0)
+        first = found.start()
+        found.run.eventually(lambda: found.read("unresolved_orders") and "Outcome unknown" in found.run.console())
+        first.terminate()
+        assert first.wait(10) == ExitCode.OK
+        found.start()
+        found.until("opened")
+        assert found.received() == len(found.run.positions()) == 1
+
+
+# ── the operator ────────────────────────────────────────────────────────────
+
+
+def test_operator_resolves_what_the_executor_cannot_tell_and_other_work_goes_on() -> None:
+    with rig("EURUSD", "GBPUSD") as found:
+        found.run.broker("/paper/faults", fault="hide_position", seconds=3_600)
+        found.start()
+        found.run.eventually(lambda: found.read("halts"))
+        assert found.status(1) == "ready_for_exec"
+        position_id = str(found.run.positions()[0]["position_id"])
+
+        def pilot(*arguments: str) -> subprocess.CompletedProcess[str]:
+            return found.run.run(
+                "resolve", found.ids[0][:10], *arguments, "--reason", "seen in the terminal", command="pilot"
+            )
+
+        ended = pilot("--position", position_id, "--yes")
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout == f"applied: {found.ids[0]} EURUSD\n"
+        assert "operator" in found.reason() and found.reason().endswith("seen in the terminal")
+        assert found.read("halts") == []
+        found.until("opened", 1)
+        assert "Let go of the order" in found.run.console()
+        assert found.received() == 2

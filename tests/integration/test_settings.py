@@ -1,0 +1,263 @@
+"""Settings, folders and secrets from real files: what is refused says file, key, what was found and what is allowed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from config import load, settings
+from config.load import ConfigError
+
+NOT_ROOT = pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PILOT_PROFILE", "PILOT_DATA", "PILOT_RUN", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="pt", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def refused(tmp_path: Path, toml: str | bytes) -> str:
+    """Return the message, without the folder, for a profile with this content."""
+    path = tmp_path / "mine.toml"
+    path.write_bytes(toml if isinstance(toml, bytes) else toml.encode())
+    with pytest.raises(ConfigError) as error:
+        load.settings(str(path))
+    return str(error.value).replace(str(tmp_path) + "/", "")
+
+
+# ── profiles ────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("[llm]\nslots = 0", "mine.toml: llm.slots was 0; allowed: `int` >= 1"),
+        ("[llm]\nslots = 65", "mine.toml: llm.slots was 65; allowed: `int` <= 64"),
+        ("[llm]\nslots = 1.0", "mine.toml: llm.slots was 1.0; allowed: `int`, got `float`"),
+        ("[llm]\nslots = true", "mine.toml: llm.slots was True; allowed: `int`, got `bool`"),
+        ("[llm]\nslots = '1'", "mine.toml: llm.slots was '1'; allowed: `int`, got `str`"),
+        ("llm = 3", "mine.toml: llm was 3; allowed: `object`, got `int`"),
+        ("[bus]\nbeat_s = nan", "mine.toml: bus.beat_s was nan; allowed: `float` >= 0.01"),
+        ("[bus]\nbeat_s = inf", "mine.toml: bus.beat_s was inf; allowed: `float` <= 604800.0"),
+        ("[executor]\nrisk_per_trade_ratio = nan", "executor.risk_per_trade_ratio was nan; allowed: `float` > 0.0"),
+        ("[executor]\nrisk_per_trade_ratio = 0.5", "executor.risk_per_trade_ratio was 0.5; allowed: `float` <= 0.05"),
+        ("[executor]\nrisk_per_trade = 0.01", "executor.risk_per_trade is not a setting; see config/settings.py"),
+        ("[brokers]\nkind = 'paper'", "mine.toml: brokers is not a setting"),
+        ("[broker]\nkind = 'live'", "broker.kind was 'live'; allowed: "),
+        ("symbols = ['EURUSD', 'eurusd']", "symbols[1] was 'eurusd'; allowed: "),
+        ("symbols = []", "symbols was []; allowed: "),
+        ("symbols = 'EURUSD'", "symbols was 'EURUSD'; allowed: "),
+        ("[compliance]\nrules = '../secrets'", "compliance.rules was '../secrets'; allowed: "),
+        ("[bus]\ndead_s = 1.5", "mine.toml: bus.dead_s was 1.5; must be at least 2 x bus.beat_s"),
+        ("[scanner]\nfeed = 'csv'", "scanner.csv_path is missing"),
+        ("symbols = ['EURUSD', 'EURUSD', 'GBPUSD', 'USDJPY']", "symbols names one pair twice: EURUSD, EURUSD"),
+        ("symbols = ['EURUSD', 'GBPUSD']", "scanner.top_k was 3; "),
+        ("[llm]\nsl_volatility_min = 6", "llm.sl_volatility_min was 6.0; must be below llm.sl_volatility_max = 5.0"),
+        ("[llm", "mine.toml: "),
+        (b"\xff\xfe", "mine.toml: "),
+        ("a = 1\na = 2", "mine.toml: "),
+        ("#" * 1_000_001, "mine.toml: larger than 1000000 bytes"),
+    ],
+    ids=lambda value: str(value)[:40].replace("\n", " "),
+)
+def test_a_wrong_profile_is_refused_with_file_key_and_what_is_allowed(
+    tmp_path: Path, toml: str | bytes, message: str
+) -> None:
+    assert message in refused(tmp_path, toml)
+
+
+def test_an_unknown_key_does_not_show_its_value(tmp_path: Path) -> None:
+    assert "hunter2" not in refused(tmp_path, "[broker]\npassword = 'hunter2'")
+
+
+def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"profile 'papr'.*known profiles: .*paper"):
+        load.settings("papr")
+
+
+def test_the_profile_of_the_environment_is_taken_and_a_given_one_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text("[llm]\nslots = 7")
+    monkeypatch.setenv("PILOT_PROFILE", str(mine))
+    assert (load.settings().profile, load.settings().llm.slots) == ("mine", 7)
+    assert load.settings("paper").profile == "paper"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in load.PROFILES.glob("*.toml")))
+def test_every_profile_of_the_house_can_be_read(name: str) -> None:
+    assert load.settings(name).profile == name
+
+
+def test_settings_never_change() -> None:
+    with pytest.raises(AttributeError):
+        load.settings("paper").llm.slots = 3  # type: ignore[misc]
+
+
+def test_a_symlink_loop_or_a_folder_instead_of_a_profile_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "loop.toml").symlink_to("loop.toml")
+    for name in ("folder.toml", "loop.toml"):
+        with pytest.raises(ConfigError, match="there is no file"):
+            load.settings(str(tmp_path / name))
+
+
+# ── folders ─────────────────────────────────────────────────────────────────
+
+
+def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").write_text("")
+    monkeypatch.setenv("PILOT_DATA", str(tmp_path / "data"))
+    with pytest.raises(ConfigError, match="PILOT_DATA: cannot use"):
+        load.data_folder()
+
+
+@NOT_ROOT
+def test_a_data_folder_that_we_may_not_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o500)
+    monkeypatch.setenv("PILOT_DATA", str(tmp_path))
+    with pytest.raises(ConfigError, match="we may not write there"):
+        load.data_folder()
+
+
+def test_folders_are_made_private(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PILOT_DATA", str(short / "a" / "data"))
+    monkeypatch.setenv("PILOT_RUN", str(short))
+    for folder in (load.data_folder(), load.run_folder()):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_run_folder_belongs_to_one_data_folder(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PILOT_RUN", str(short))
+    found = set()
+    for name in ("a", "b", "a"):
+        monkeypatch.setenv("PILOT_DATA", str(short / name))
+        found.add(load.run_folder())
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("what", ["open", "link", "file", "missing", "long", "too long to exist"])
+def test_a_run_folder_that_could_be_somebody_elses_or_does_not_fit_is_refused(
+    short: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setenv("PILOT_DATA", str(short / "data"))
+    monkeypatch.setenv("PILOT_RUN", str(short))
+    folder = load.run_folder()
+    folder.rmdir()
+    message = "run folder .*must be a folder of ours with mode 0700"
+    if what == "open":
+        folder.mkdir(mode=0o755)
+        folder.chmod(0o755)
+    elif what == "link":
+        (short / "elsewhere").mkdir(mode=0o700)
+        folder.symlink_to(short / "elsewhere")
+    elif what == "file":
+        folder.write_text("")
+        message = "run folder .*set PILOT_RUN"
+    elif what == "missing":
+        monkeypatch.setenv("PILOT_RUN", str(short / "nowhere"))
+        message = "run folder .*No such file or directory; set PILOT_RUN"
+    elif what == "long":
+        (short / ("x" * 60)).mkdir()
+        monkeypatch.setenv("PILOT_RUN", str(short / ("x" * 60)))
+        message = "too long for a socket path"
+    else:
+        monkeypatch.setenv("PILOT_RUN", str(short / ("x" * 300)))
+        message = "run folder .*set PILOT_RUN"
+    with pytest.raises(ConfigError, match=message):
+        load.run_folder()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+def test_a_run_folder_of_another_user_is_refused(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PILOT_DATA", str(short / "data"))
+    monkeypatch.setenv("PILOT_RUN", str(short))
+    os.chown(load.run_folder(), 65_534, 65_534)
+    with pytest.raises(ConfigError, match="must be a folder of ours"):
+        load.run_folder()
+
+
+# ── secrets ─────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(load, "ROOT", tmp_path)
+    monkeypatch.delenv("PILOT_TEST_SECRET", raising=False)
+    return tmp_path
+
+
+def env_file(root: Path, content: str | bytes, mode: int = 0o600) -> None:
+    (root / ".env").write_bytes(content if isinstance(content, bytes) else content.encode())
+    (root / ".env").chmod(mode)
+
+
+def test_a_secret_that_is_set_nowhere_is_refused_by_name(root: Path) -> None:
+    with pytest.raises(ConfigError, match="secret PILOT_TEST_SECRET is not set"):
+        load.secret("PILOT_TEST_SECRET")
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
+def test_an_env_file_that_others_can_read_is_refused(root: Path, mode: int) -> None:
+    env_file(root, "PILOT_TEST_SECRET=x\n", mode)
+    with pytest.raises(ConfigError, match=f"mode is {mode:04o}; allowed 0600") as error:
+        load.secret("PILOT_TEST_SECRET")
+    assert "chmod 600" in str(error.value)
+
+
+def test_an_env_file_that_is_not_text_is_refused(root: Path) -> None:
+    env_file(root, b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"\.env: "):
+        load.secret("PILOT_TEST_SECRET")
+
+
+def test_an_empty_secret_is_as_good_as_none(root: Path) -> None:
+    env_file(root, "PILOT_TEST_SECRET=\n")
+    with pytest.raises(ConfigError, match="is not set"):
+        load.secret("PILOT_TEST_SECRET")
+
+
+def test_a_secret_comes_from_the_env_file_and_the_environment_wins(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    env_file(root, "# mine\nPILOT_TEST_SECRET='from file'\n")
+    assert load.secret("PILOT_TEST_SECRET") == "from file"
+    monkeypatch.setenv("PILOT_TEST_SECRET", "from environment")
+    assert load.secret("PILOT_TEST_SECRET") == "from environment"
+
+
+# ── the settings themselves ─────────────────────────────────────────────────
+
+
+def test_every_default_is_within_its_own_range() -> None:
+    import msgspec
+
+    raw = msgspec.to_builtins(settings.Settings(profile="x"))
+    assert msgspec.convert(raw, settings.Settings) == settings.Settings(profile="x")
+
+
+def test_every_number_has_limits() -> None:
+    import msgspec
+
+    missing = []
+    for name in settings.Settings.__struct_fields__:
+        section = getattr(settings.Settings(profile="x"), name)
+        if not isinstance(section, settings.Section):
+            continue
+        fields = msgspec.json.schema(type(section))["$defs"][type(section).__name__]["properties"]
+        for key, schema in fields.items():
+            if schema.get("type") in ("integer", "number"):
+                limits = {word[:2] for word in ("minimum", "maximum", "exclusiveMinimum") if word in schema}
+                if not ({"mi", "ex"} & limits and "ma" in limits):
+                    missing.append(f"{name}.{key}")
+    assert missing == []

@@ -1,0 +1,275 @@
+"""The real store process over real sockets: killed at its worst moments, given bytes from hell, started twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+
+import apsw
+import pytest
+
+from bus import codec, messages
+from bus.link import Link
+from bus.messages import Held
+from bus.vocabulary import ExitCode, Outcome, Role, Status
+from store import verify
+from tests.kit.builders import a_beat, a_peer, a_propose, an_envelope
+from tests.kit.eventually import eventually, eventually_async
+from tests.kit.store import a_verdict
+from tests.kit.store_process import BYTES_MAX, StoreProcess, store_process
+
+DEADLINE_S = 15.0
+
+
+@pytest.fixture
+def store() -> Iterator[StoreProcess]:
+    with store_process() as found:
+        yield found
+
+
+def whole(store: StoreProcess) -> dict[str, int]:
+    """Return how many intents there are by status, after proving that the journal is whole."""
+    reader = store.read()
+    assert verify.verify_chain(reader) == []
+    counts = reader.status_counts()
+    reader.close()
+    return counts
+
+
+# ── refused ─────────────────────────────────────────────────────────────────
+
+
+def test_bytes_that_are_no_message_are_counted_kept_aside_and_survived(store: StoreProcess) -> None:
+    store.start()
+    good = an_envelope(a_peer(Role.SCANNER), a_propose())
+    wrong_role = an_envelope(a_peer(Role.LLM), messages.Sweep())
+    with store.wire(good.sender) as wire:
+        for frame in (b"", b"\xc1garbage", b"\x91" * 10_000, codec.encode(wrong_role)):
+            wire.send(frame)
+        wire.send(good)
+        assert [ack.outcome for ack in wire.acks(1)] == [Outcome.APPLIED]
+    eventually(lambda: store.said("(4 so far)"))
+    assert store.said("llm.1 sent Sweep; allowed: Beat, Decide")
+    kept = sorted(path.name for path in (store.data / "quarantine").iterdir())
+    assert kept == ["01.bin", "02.bin", "03.bin", "04.bin"]
+    assert (store.data / "quarantine" / "02.bin").read_bytes() == b"\xc1garbage"
+    assert store.end() == ExitCode.OK
+
+
+def test_a_frame_too_large_is_dropped_with_its_connection_and_the_next_one_is_served(store: StoreProcess) -> None:
+    store.start()
+    good = an_envelope(a_peer(Role.SCANNER), a_propose())
+    with store.wire(good.sender) as wire:
+        wire.send(b"x" * (BYTES_MAX + 1))
+        eventually(lambda: wire.send(good) or wire._acks())  # what was queued behind it is lost with it
+    with store.wire(a_peer(Role.SCANNER)) as wire:
+        wire.send(good)
+    assert whole(store) == {"pending": 1}
+    assert store.end() == ExitCode.OK
+
+
+def test_a_second_store_ends_with_75_and_names_the_holder(store: StoreProcess) -> None:
+    first = store.start()
+    store.serving(1)
+    second = store.start()
+    assert second.wait(10) == ExitCode.LOCKED
+    assert store.said(f"store.1.lock is held by store.1 (pid {first.pid})")
+    assert first.poll() is None
+
+
+def test_a_second_store_from_another_environment_is_kept_from_the_same_database(store: StoreProcess) -> None:
+    first = store.start()
+    store.serving(1)
+    elsewhere = store.base / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    second = store.start(PILOT_RUN=str(elsewhere))
+    assert second.wait(10) == ExitCode.LOCKED
+    assert store.said(f"decisions.db.lock is held by store.1 (pid {first.pid})")
+
+
+@pytest.mark.parametrize("what", ["garbage", "newer", "truncated"])
+def test_a_database_that_cannot_be_used_ends_it_with_78_and_stays_as_it_was(store: StoreProcess, what: str) -> None:
+    store.data.mkdir()
+    if what == "garbage":
+        store.db.write_bytes(b"dear diary" * 1_000)
+        message = "not a SQLite database"
+    else:
+        store.start()
+        store.serving(1)
+        assert store.end() == ExitCode.OK
+        message = "damaged"
+        if what == "newer":
+            db = apsw.Connection(str(store.db))
+            db.pragma("user_version", 99)
+            db.pragma("journal_mode", "delete")
+            db.close()
+            message = "written by a newer version"
+        else:
+            os.truncate(store.db, store.db.stat().st_size // 2)
+    before = store.db.read_bytes()
+    assert store.start().wait(10) == ExitCode.CONFIG
+    assert store.said(message)
+    assert store.db.read_bytes() == before
+
+
+def test_a_wrong_setting_ends_it_with_78(store: StoreProcess) -> None:
+    (store.base / "test.toml").write_text("[store]\nbatch_max = 0\n")
+    assert store.start().wait(10) == ExitCode.CONFIG
+    assert store.said("store.batch_max was 0; allowed: `int` >= 1")
+    assert not store.db.exists()
+
+
+async def test_a_lease_of_a_killed_analyst_is_given_on_and_its_old_verdict_is_stale(store: StoreProcess) -> None:
+    store.start()
+    killed, other = a_peer(Role.LLM, 1), a_peer(Role.LLM, 2)
+    async with store.link(a_peer(Role.SCANNER)) as scanner, store.link(a_peer(Role.SUPERVISOR)) as supervisor:
+        await scanner.ask(a_propose(), DEADLINE_S)
+        async with store.link(killed) as link:
+            first = await work(link)
+        async with store.link(other) as link:
+            beating = asyncio.create_task(link.beat_loop(lambda: a_beat(seen_store_epoch=link.store_epoch)))
+            await supervisor.ask(messages.ChildExited(peer=killed, status="signal 9"), DEADLINE_S)
+            second = await work(link)
+            beating.cancel()
+            assert (second.intent.id, first.epoch, second.epoch) == (first.intent.id, 1, 2)
+            async with store.link(killed) as zombie:
+                stale = await zombie.ask(a_verdict(first.intent), DEADLINE_S)
+            assert stale.outcome is Outcome.STALE
+            assert "last held by llm.2" in stale.reason
+            assert (await link.ask(a_verdict(second.intent), DEADLINE_S)).outcome is Outcome.APPLIED
+    assert whole(store) == {"ready_for_exec": 1}
+
+
+async def work(link: Link) -> messages.Analyse:
+    """Beat with one free slot until work comes, and return it."""
+    got: list[messages.Analyse] = []
+    link.receive = lambda message: got.append(message) if isinstance(message, messages.Analyse) else None
+    beating = asyncio.create_task(link.beat_loop(lambda: a_beat(seen_store_epoch=link.store_epoch)))
+    try:
+        await eventually_async(lambda: got)
+    finally:
+        beating.cancel()
+    return got[0]
+
+
+# ── the same again ──────────────────────────────────────────────────────────
+
+
+def test_a_command_resent_three_times_gets_three_equal_answers_and_changes_one_thing(store: StoreProcess) -> None:
+    store.start()
+    envelope = an_envelope(a_peer(Role.SCANNER), a_propose())
+    with store.wire(envelope.sender) as wire:
+        for count in (1, 2, 3):
+            wire.send(envelope)
+            wire.acks(count)
+        first, second, third = wire.acks(3)
+    assert first == second == third
+    assert first.outcome is Outcome.APPLIED
+    assert whole(store) == {"pending": 1}
+
+
+@pytest.mark.parametrize("point", ["store.before_commit", "store.after_commit", "store.before_ack", "store.after_ack"])
+async def test_a_store_killed_around_its_commit_has_applied_the_command_once_when_it_is_back(
+    store: StoreProcess, point: str
+) -> None:
+    first = store.start()
+    store.serving(1)
+    store.arm(point)
+    async with store.link(a_peer(Role.SCANNER)) as link:
+        asking = asyncio.create_task(link.ask(a_propose(), DEADLINE_S))
+        await asyncio.to_thread(first.wait, 10)
+        assert first.returncode == -signal.SIGKILL
+        counts = whole(store)
+        assert counts == ({} if point == "store.before_commit" else {"pending": 1})
+        store.start()
+        store.serving(2)
+        ack = await asking
+    assert ack.outcome is Outcome.APPLIED, "not `already`: a resend gets the recorded answer"
+    assert whole(store) == {"pending": 1}
+    assert store.end() == ExitCode.OK
+
+
+async def test_what_was_acked_survives_kill_after_kill(store: StoreProcess) -> None:
+    acked: list[str] = []
+    store.start()
+    async with store.link(a_peer(Role.SCANNER)) as link:
+        for number in range(12):
+            asking = asyncio.create_task(link.ask(a_propose(bar_time=f"bar {number}"), DEADLINE_S))
+            if number % 3 == 0:
+                store.kill()
+                store.start()
+            ack = await asking
+            assert ack.outcome is Outcome.APPLIED
+            acked.append(str(ack.intent_id))
+    reader = store.read()
+    assert sorted(intent.id for intent in reader.intents()) == sorted(acked)
+    reader.close()
+    assert whole(store) == {"pending": 12}
+
+
+# ── epochs, leases and freezes ──────────────────────────────────────────────
+
+
+async def test_a_new_life_of_the_store_has_a_new_epoch_and_welcomes_again(store: StoreProcess) -> None:
+    store.start()
+    async with store.link(a_peer(Role.LLM)) as link:
+        beats = asyncio.create_task(link.beat_loop(lambda: a_beat(capacity=0, seen_store_epoch=link.store_epoch)))
+        for epoch in (1, 2, 3):
+            await eventually_async(lambda epoch=epoch: link.store_epoch == epoch)
+            store.kill()
+            store.start()
+        beats.cancel()
+
+
+async def test_a_lease_survives_a_store_that_was_frozen_longer_than_beats_may_be_missing(store: StoreProcess) -> None:
+    process = store.start()
+    async with store.link(a_peer(Role.SCANNER)) as scanner, store.link(a_peer(Role.LLM)) as llm:
+        await scanner.ask(a_propose(), DEADLINE_S)
+        got = await work(llm)
+        held = Held(got.intent.id, got.epoch)
+        beats = asyncio.create_task(llm.beat_loop(lambda: a_beat(held, seen_store_epoch=llm.store_epoch)))
+        process.send_signal(signal.SIGSTOP)
+        await llm.sleep(1.5)  # the situation itself: longer than dead_s
+        process.send_signal(signal.SIGCONT)
+        await llm.sleep(1.2)  # at least one tick
+        ack = await llm.ask(a_verdict(got.intent), DEADLINE_S)
+        beats.cancel()
+    assert ack.outcome is Outcome.APPLIED
+    reader = store.read()
+    assert [move.event for move in reader.transitions(got.intent.id)] == ["propose", "claim", "decide_trade"]
+    reader.close()
+
+
+async def test_a_silent_analyst_loses_its_lease_by_time(store: StoreProcess) -> None:
+    store.start()
+    async with store.link(a_peer(Role.SCANNER)) as scanner, store.link(a_peer(Role.LLM)) as llm:
+        await scanner.ask(a_propose(), DEADLINE_S)
+        got = await work(llm)
+        reader = store.read()
+        await eventually_async(lambda: [one.status for one in reader.intents()] == [Status.PENDING])
+        assert [move.event for move in reader.transitions(got.intent.id)][2:] == ["lose_lease", "recycle"]
+        reader.close()
+
+
+# ── ends ────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("wanted", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_signal_ends_it_in_order(store: StoreProcess, wanted: signal.Signals) -> None:
+    store.start()
+    store.serving(1)
+    assert store.end(wanted) == ExitCode.OK
+    left = sorted(path.name for path in store.data.glob("decisions*"))
+    assert left == ["decisions.db", "decisions.db.lock"], "the log was taken over"
+
+
+def test_the_end_of_the_supervisor_ends_it_in_order(store: StoreProcess) -> None:
+    reading, writing = os.pipe()
+    process = store.start(reading, PILOT_LIFELINE_FD=str(reading))
+    os.close(reading)
+    store.serving(1)
+    os.close(writing)
+    assert process.wait(10) == ExitCode.OK
+    assert store.said("The supervisor is gone")

@@ -1,0 +1,153 @@
+"""The real writer over a database in memory, driven by hand: no sockets, no process, no real clock."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import apsw
+
+from bus import messages
+from bus.messages import Ack, Beat, Command, Envelope, FromStore, Held, Peer
+from bus.records import Order, TradeIntent
+from bus.vocabulary import Role, State
+from config.settings import Bus, Store
+from store import connection
+from store.writer import Writer
+from tests.kit import builders
+from tests.kit.clock import ManualClock
+
+M = TypeVar("M", bound=messages.Message)
+
+
+def memory_db() -> apsw.Connection:
+    """Return an empty decision store in memory, with the real schema and triggers."""
+    db = apsw.Connection(":memory:")
+    db.pragma("foreign_keys", True)
+    connection._migrate(db)  # opening without the file's part of it
+    return db
+
+
+class StoreHarness:
+    """One store with a manual clock. `sent` keeps everything it sent, in order."""
+
+    def __init__(self, db: apsw.Connection | None = None, clock: ManualClock | None = None, **settings: float) -> None:
+        self.db = db or memory_db()
+        self.clock = clock or ManualClock()
+        self.settings = Store(**({"retry_backoff_s": 10.0} | settings))
+        self.sent: list[tuple[Peer, FromStore]] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new life of the store over the same database."""
+        self.writer = Writer(
+            self.db, self.settings, Bus(), now=self.clock.now(), now_s=self.clock.monotonic()
+        )  # fmt: skip
+        self.read = self.writer.read
+
+    # ── one step at a time ──────────────────────────────────────────────────
+
+    def step(self, *envelopes: Envelope, tick: bool = False) -> list[tuple[Peer, FromStore]]:
+        """Apply a batch now and return what was sent."""
+        sends = self.writer.step(envelopes, self.clock.now(), self.clock.monotonic(), tick=tick)
+        self.sent.extend(sends)
+        return list(sends)
+
+    def tell(self, sender: Peer, body: Command, command_id: str | None = None) -> Ack:
+        """Send one command and return its answer."""
+        envelope = builders.an_envelope(sender, body, command_id)
+        return next(m for _, m in self.step(envelope) if isinstance(m, Ack) and m.id == envelope.id)
+
+    def beat(self, sender: Peer, *held: TradeIntent | Held, **changes: object) -> list[FromStore]:
+        """Send one beat and return what its sender got for it."""
+        changes.setdefault("seen_store_epoch", self.writer.epoch)
+        body: Beat = builders.a_beat(*held, **changes)
+        return [m for peer, m in self.step(builders.an_envelope(sender, body)) if peer == sender]
+
+    def tick(self, seconds: float = 0.0) -> list[tuple[Peer, FromStore]]:
+        """Let time pass at once, then do the periodic work."""
+        self.clock.advance(seconds)
+        return self.step(tick=True)
+
+    def live(self, seconds: float, *beating: tuple[Peer, tuple[TradeIntent, ...]], capacity: int = 1) -> None:
+        """Let time pass second by second: everybody in `beating` beats, holding what is given; the store ticks."""
+        for _ in range(int(seconds)):
+            self.clock.advance(1.0)
+            for peer, held in beating:
+                self.beat(peer, *held, capacity=capacity)
+            self.step(tick=True)
+
+    def got(self, peer: Peer, kind: type[M]) -> list[M]:
+        """Return all messages of one kind that were sent to `peer`."""
+        return [message for to, message in self.sent if to == peer and isinstance(message, kind)]
+
+    # ── intents in every status ─────────────────────────────────────────────
+
+    def intent(self, intent_id: str) -> TradeIntent:
+        found = self.read.intent(intent_id)
+        assert found is not None
+        return found
+
+    def order(self, intent_id: str) -> Order:
+        found = self.read.order(intent_id)
+        assert found is not None
+        return found
+
+    def pending(self, **changes: object) -> TradeIntent:
+        ack = self.tell(builders.a_peer(Role.SCANNER), builders.a_propose(**changes))
+        assert ack.intent_id is not None, ack
+        return self.intent(ack.intent_id)
+
+    def claimed(self, llm: Peer, **changes: object) -> TradeIntent:
+        """Return an intent that `llm` holds. Nothing else may be pending."""
+        intent = self.pending(**changes)
+        self.beat(llm)
+        found = self.intent(intent.id)
+        assert found.claim_incarnation == llm.incarnation, found
+        return found
+
+    def ready(self, **changes: object) -> TradeIntent:
+        llm = builders.a_peer(Role.LLM, 9)
+        intent = self.claimed(llm, **changes)
+        self.tell(llm, messages.Decide(intent_id=intent.id, epoch=intent.epoch, side="BUY", sl_pips=50, tp_pips=100))
+        self.beat(llm, capacity=0, state=State.DRAINING)
+        return self.intent(intent.id)
+
+    def executing(self, executor: Peer, **changes: object) -> TradeIntent:
+        intent = self.ready(**changes)
+        self.beat(executor)
+        found = self.intent(intent.id)
+        assert found.claim_incarnation == executor.incarnation, found
+        return found
+
+    def reserved(self, executor: Peer, **changes: object) -> TradeIntent:
+        intent = self.executing(executor, **changes)
+        ack = self.tell(executor, builders.a_reservation(intent))
+        assert ack.outcome == "applied", ack
+        return self.intent(intent.id)
+
+    def opened(self, executor: Peer, position_id: str = "p1", **changes: object) -> TradeIntent:
+        intent = self.reserved(executor, **changes)
+        assert self.tell(executor, an_opening(intent, position_id)).outcome == "applied"
+        return self.intent(intent.id)
+
+    def closed(self, executor: Peer, position_id: str = "p1", **changes: object) -> TradeIntent:
+        intent = self.opened(executor, position_id, **changes)
+        body = messages.PositionClosed(intent_id=intent.id, position_id=position_id, result=builders.a_result())
+        assert self.tell(builders.a_peer(Role.MONITOR), body).outcome == "applied"
+        return self.intent(intent.id)
+
+    def events(self, intent_id: str) -> list[str]:
+        """Return the events of an intent's journal, in order."""
+        return [move.event for move in self.read.transitions(intent_id)]
+
+
+def an_opening(intent: TradeIntent, position_id: str = "p1", **changes: object) -> messages.OrderOpened:
+    """Return the executor's word that the position was seen."""
+    usual = {"order_id": "o1", "position_id": position_id, "execution_meta": "{}"}
+    return messages.OrderOpened(**(usual | {"intent_id": intent.id, "epoch": intent.epoch} | changes))
+
+
+def a_verdict(intent: TradeIntent, **changes: object) -> messages.Decide:
+    """Return an analyst's BUY."""
+    usual = {"intent_id": intent.id, "epoch": intent.epoch, "side": "BUY", "sl_pips": 50.0, "tp_pips": 100.0}
+    return messages.Decide(**(usual | changes))
