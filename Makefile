@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup start test check format lock clean
+.PHONY: help setup start test chaos bench check format lock clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(STAMP)  ## make .venv with the pinned dependencies
 
@@ -23,10 +23,17 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 start: setup  ## run the whole pipeline with the paper profile until Ctrl-C
-	@PILOT_PROFILE=$${PILOT_PROFILE:-paper} exec $(BIN)/honcho start
+	@trap : INT; PILOT_PROFILE=$${PILOT_PROFILE:-paper} $(BIN)/honcho start; code=$$?; test $$code -eq 130 || exit $$code
 
 test: setup  ## run all tests
 	@$(BIN)/pytest
+
+chaos: setup  ## kill anything at any moment and check that nothing is lost (MINUTES=m storms, SEED=n repeats)
+	@$(BIN)/python -m tests.chaos.run $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
+bench: setup  ## print start-up and recovery times of every process
+	@$(BIN)/python -m tests.bench.startup
+	@$(BIN)/python -m tests.bench.recovery
 
 check: setup  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from actors.broker import transport
 from actors.broker.client import BrokerClient
 from actors.broker.password import password
 from actors.compliance import rulebook
@@ -26,6 +27,12 @@ class Monitor(actor.Actor):
     """Two jobs side by side: the watch over the account, and the janitor."""
 
     role = Role.MONITOR
+
+    @classmethod
+    def warm_up(cls, settings: Settings) -> None:
+        transport.warm_up()
+        rulebook.load(settings.compliance.rules)
+        password(settings)
 
     def __init__(self, link: Link, settings: Settings, clock: Clock) -> None:
         super().__init__(link, settings, clock)

@@ -12,7 +12,7 @@ from loguru import logger
 
 from actors.broker.paper import routes, server
 from actors.broker.paper.access import Access
-from actors.broker.paper.faults import Faults
+from actors.broker.paper.faults import from_environment
 from actors.broker.paper.venue import Venue
 from bus import actor
 from bus.clock import Clock
@@ -44,13 +44,13 @@ class Paper(actor.Actor):
         paper = self.settings.paper
         bound = server.bind(paper.host, paper.port)  # before the files: a second paper broker must not touch them
         venue = Venue(paper, self.settings.symbols, load.data_folder() / "paper", self.clock)
-        faults = Faults() if os.environ.get(FAULTS_ENV) == "1" else None
+        faults = from_environment(os.environ.get(FAULTS_ENV, ""), salt=str(venue.ledger.lines))
         application = routes.application(venue, Access(self.settings.broker, self.clock), faults)
         try:
             async with server.serving(application, bound, cuttable=faults is not None) as http:
                 logger.info("Serves the paper account on http://{}:{}", paper.host, paper.port)
                 if faults is not None:
-                    logger.warning("Test controls are on ({}=1)", FAULTS_ENV)
+                    logger.warning("Test controls are on ({})", FAULTS_ENV)
                 self.link.ready()
                 while not await self.link.sleep(paper.tick_s):
                     venue.tick()
@@ -61,8 +61,6 @@ class Paper(actor.Actor):
                         http.result()
                         raise RuntimeError("the web server ended by itself")
         finally:
-            if faults is not None:
-                faults.close()
             venue.close()
 
     def beat(self) -> actor.BeatState:

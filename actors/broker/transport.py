@@ -7,9 +7,11 @@ settings from the environment: the way to the account is the one in the settings
 from __future__ import annotations
 
 import asyncio
+import functools
 from importlib import metadata
 from typing import TypeVar
 
+import anyio.lowlevel
 import httpx
 import msgspec
 from msgspec import Struct
@@ -25,6 +27,22 @@ RETRY_AFTER_S_MAX = 3_600.0
 NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
 T = TypeVar("T")
+
+
+def warm_up() -> None:
+    """Load what the first request would load, without making one. Not inside a running loop."""
+
+    async def make_and_drop() -> None:
+        async with httpx.AsyncClient(verify=False, trust_env=False):
+            await anyio.lowlevel.checkpoint()  # httpx connects through anyio, which loads its asyncio half when used
+
+    _version()
+    asyncio.run(make_and_drop())
+
+
+@functools.cache
+def _version() -> str:
+    return metadata.version("prop-firm-pilot")  # looks through all installed packages: milliseconds
 
 
 class RequestCount:
@@ -83,7 +101,7 @@ class Transport:
             follow_redirects=False,
             trust_env=False,
             headers={
-                "User-Agent": f"prop-firm-pilot/{metadata.version('prop-firm-pilot')}",
+                "User-Agent": f"prop-firm-pilot/{_version()}",
                 "Accept": "application/json",
             },
         )
@@ -111,11 +129,13 @@ class Transport:
             Blocked: 403 with a page.
             Refused: any other answer.
         """
+        failpoints.reach("broker.before_read")  # one HTTP request that changes nothing (executor and monitor)
         self.requests.reads += 1
         try:
             answer = await self._exchange(self._reads, method, path, headers, body)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise Transient(f"{method} {path}: {_named(error)}") from error
+        failpoints.reach("broker.after_read")
         return _checked_read(answer, f"{method} {path}")
 
     async def write(self, path: str, body: bytes, *, headers: dict[str, str]) -> raw.Written:
@@ -132,7 +152,7 @@ class Transport:
         """
         where = f"POST {path}"
         async with self._client() as fresh:
-            failpoints.reach("broker.before_write")
+            failpoints.reach("broker.before_write")  # one POST: an order, an edit or a close (executor, monitor)
             self.requests.writes += 1
             try:
                 answer = await self._exchange(fresh, "POST", path, headers, body)

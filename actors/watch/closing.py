@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal
 
+from actors.broker import reconcile
+from actors.broker.reconcile import FoundOpen
 from actors.broker.wire import ClosedPosition, Position
 from bus.clock import iso
 from bus.messages import PositionResult
 from bus.records import Order, TradeIntent
+from bus.vocabulary import OrderStatus
 
 
 def result_of(
@@ -51,6 +54,17 @@ def orphans(
         for position in positions
         if position.id not in owned_ids and not any(_may_be(position, order) for order in awaited)
     )
+
+
+def belied(position: Position, orders: Iterable[Order]) -> Order | None:
+    """Return the settled order that a position of nobody fits, or None.
+
+    Then what was concluded about that order is wrong: it was carried out later than we looked for it, against the
+    broker's own refusal, or twice.
+    """
+    settled = (order for order in orders if order.status in (OrderStatus.FAILED, OrderStatus.OPENED))
+    fits = (order for order in settled if isinstance(reconcile.match(order, (position,), (), frozenset()), FoundOpen))
+    return next(fits, None)
 
 
 def _may_be(position: Position, order: Order) -> bool:

@@ -38,7 +38,7 @@ class Janitor:
 
     async def round(self) -> None:
         """Sweep once, and back up when it is time. What fails is told and tried again in the next round."""
-        reach("monitor.before_sweep")
+        reach("monitor.before_sweep")  # asking the store for its periodic cleaning
         try:
             await self._link.ask(messages.Sweep(), ANSWER_S)
         except NoAnswer as error:
@@ -56,7 +56,7 @@ class Janitor:
 
     async def _back_up(self) -> None:
         kept = self._settings.monitor.backups_kept
-        reach("monitor.before_backup")
+        reach("monitor.before_backup")  # copy, check and keep the database
         try:
             # In a thread: a large database must not hold up the beats.
             made = await asyncio.to_thread(backup.backup, self._db_path, self._folder, kept, self._clock)

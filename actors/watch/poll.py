@@ -115,8 +115,10 @@ class Watch:
     # ── one poll ────────────────────────────────────────────────────────────
 
     async def _poll(self, reader: Reader, today: FirmDay) -> None:
+        reach("monitor.before_poll")  # reading positions and balance
         positions = await self._client.open_positions()
         balance = await self._client.balance()
+        reach("monitor.after_poll")
         self._has_positions = bool(positions)
         if self._is_our_account(balance):
             start_cents = await self._start_balance(reader, today)
@@ -154,10 +156,11 @@ class Watch:
             await self._report_once(f"day {today.day}", "error", "day_unknown", text)
             self._sooner(LOOK_AGAIN_S)
             return None
-        reach("monitor.before_start_day")
+        reach("monitor.before_start_day")  # recording what the day started with
         if await self._tell.tell(messages.StartDay(day=made)):
             logger.info("Day {} started with {}", made.day, amount(made.start_balance_cents))
             kept = reader.account_day(today.day, account_id)
+        reach("monitor.after_start_day")
         return (kept or made).start_balance_cents
 
     async def _sample(self, today: FirmDay, balance: Balance, count: int, standings: tuple[Standing, ...]) -> None:
@@ -227,10 +230,11 @@ class Watch:
         if latch in self._raised or any(other.reason.startswith(f"{key}:") for other in standing):
             return
         logger.error("No new orders from now on: {}: {}", key, text)
-        reach("monitor.before_raise_halt")
+        reach("monitor.before_raise_halt")  # stopping all new orders
         halt = messages.RaiseHalt(level="hard" if until is None else "soft", reason=f"{key}: {text}", until=until)
         if await self._tell.tell(halt):
             self._raised.add(latch)
+        reach("monitor.after_raise_halt")
 
     async def _flatten(self, positions: tuple[Position, ...], reason: str, today: FirmDay) -> tuple[Position, ...]:
         """Close every position and look again; return what is still open."""
@@ -249,7 +253,7 @@ class Watch:
 
     async def _close(self, position: Position) -> bool:
         """Close one position; return whether the broker said so. Only a look tells whether it is gone."""
-        reach("monitor.before_close")
+        reach("monitor.before_close")  # closing one position at the broker
         try:
             await self._client.close_position(position)
         except BrokerError as error:
@@ -288,7 +292,7 @@ class Watch:
                 self._sooner(LOOK_AGAIN_S)
 
     async def _closed(self, intent: TradeIntent, result: messages.PositionResult) -> None:
-        reach("monitor.before_position_closed")
+        reach("monitor.before_position_closed")  # telling the store how a position ended
         command = messages.PositionClosed(intent_id=intent.id, position_id=str(intent.position_id), result=result)
         if await self._tell.tell(command):
             logger.bind(intent_id=intent.id).info(
@@ -314,6 +318,11 @@ class Watch:
                     logger.info("Adopted: {}", text)
                 continue
             await self._report_once(position.id, "error", "orphan_position", text)
+            if (order := closing.belied(position, reader.orders())) is not None:
+                was = f"position {position.id} fits the order of intent {order.intent_id}, which ended {order.status}"
+                await self._halt(
+                    reader, f"belied_order {position.id}", f"{was} {order.position_id or ''}".rstrip(), None
+                )
             # Twice in a row: nothing is closed on the word of a single look.
             if policy == "close" and position.id in self._orphans:
                 await self._close(position)

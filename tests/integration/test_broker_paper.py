@@ -158,7 +158,7 @@ async def test_one_trade_from_order_to_stop(tmp_path: Path) -> None:
         assert (row.id, row.reason, row.close_price, row.net_profit_cents) == (position_id, "SL", D("1.094"), -6_150)
         balance = await client.balance()
         assert (balance.balance_cents, balance.equity_cents, balance.margin_cents) == (4_993_850, 4_993_850, 0)
-        assert [line["kind"] for line in ledger(tmp_path)] == ["received", "placed"]
+        assert [line["kind"] for line in ledger(tmp_path)] == ["received", "placed", "edited", "closed"]
 
 
 async def test_closes_by_hand_by_us_and_by_the_target_say_so(tmp_path: Path) -> None:

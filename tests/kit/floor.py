@@ -6,7 +6,8 @@
         assert run.status() == "opened"
         run.audit()
 
-Waits of executor and monitor pass at once by moving everybody's clock; HTTP goes over real sockets.
+Waits of executor and monitor pass at once by moving everybody's clock; HTTP goes over real sockets. Nothing is killed
+here, so the disks are not waited for.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
@@ -128,6 +130,7 @@ class Floor:
         )  # fmt: skip
         path = folder / self.settings.store.db_path
         self._db = connection.open_writer(path)
+        self._db.pragma("synchronous", 0)
         self._writer = Writer(self._db, settings.Store(), settings.Bus(), now=clock.now(), now_s=clock.monotonic())
         self.reader = Reader(path)
         self._links = {peer: HereLink(self, peer) for peer in (EXECUTOR, MONITOR)}
@@ -305,6 +308,7 @@ class Floor:
 async def a_floor(folder: Path, patch: pytest.MonkeyPatch, **executor: Any) -> AsyncIterator[Floor]:
     """Make a floor whose executor settings differ from the test's by `executor`. EURUSD stands at 1.10000."""
     patch.setenv("PILOT_DATA", str(folder))
+    patch.setattr(os, "fsync", lambda _: None)
     clock = Shifted()
     house = House(folder / "paper", clock)
     await house.open()

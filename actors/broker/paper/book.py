@@ -141,9 +141,10 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Opened(Struct, frozen=True, tag=True):
-    """A position exists from now on."""
+    """A position exists from now on. `receipt` is the number of the order that it came from; 0: not known."""
 
     holding: Holding
+    receipt: int = 0
 
 
 class Edited(Struct, frozen=True, tag=True):
@@ -250,7 +251,13 @@ def edit_position(
 
 
 def close_position(
-    book: Book, rules: Rules, market: Market, position_id: str, volume: Decimal | None = None
+    book: Book,
+    rules: Rules,
+    market: Market,
+    position_id: str,
+    volume: Decimal | None = None,
+    *,
+    reason: Reason = "MANUAL",
 ) -> Closed | Rejected:
     """Return the close of a position, or of `volume` lots of it, at the market; or why not."""
     try:
@@ -262,7 +269,7 @@ def close_position(
     part = held.volume if volume is None else volume
     if part != held.volume and not _is_volume(part, held.volume, rules.terms[held.symbol]):
         return Rejected("INVALID_VOLUME", f"volume was {part}; the position has {held.volume}")
-    return _closed(book, rules, market, held, closing_price(held, market), "MANUAL", part)
+    return _closed(book, rules, market, held, closing_price(held, market), reason, part)
 
 
 def settle(book: Book, rules: Rules, market: Market) -> tuple[Closed, ...]:

@@ -1,6 +1,6 @@
 """The test controls of the paper broker over HTTP: faults, prices, closes. Under /paper, only when faults are on.
 
-Used by `routes`. Never reachable in production: without PILOT_PAPER_FAULTS=1 these routes are not made.
+Used by `routes`. Never reachable in production: without PILOT_PAPER_FAULTS these routes are not made.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ T = TypeVar("T")
 
 
 def routes(venue: Venue, faults: Faults) -> list[Route]:
-    """Return POST and DELETE /paper/faults, POST /paper/price and POST /paper/close."""
+    """Return POST, GET and DELETE /paper/faults, POST /paper/price and POST /paper/close."""
 
     async def queue(request: Request) -> Response:
         try:
-            faults.queue(await _asked(request, Fault))
+            faults.order(await _asked(request, Fault))
         except ValueError as error:  # msgspec's errors are ValueErrors, too
             return _text(400, str(error))
-        return _text(200, "queued")
+        return _text(200, "ordered")
+
+    async def show(_: Request) -> Response:
+        return Response(msgspec.json.encode(faults.described()), media_type="application/json")
 
     async def clear(_: Request) -> Response:
         faults.clear()
@@ -53,6 +56,7 @@ def routes(venue: Venue, faults: Faults) -> list[Route]:
 
     return [
         Route("/paper/faults", queue, methods=["POST"]),
+        Route("/paper/faults", show, methods=["GET"]),
         Route("/paper/faults", clear, methods=["DELETE"]),
         Route("/paper/price", price, methods=["POST"]),
         Route("/paper/close", close, methods=["POST"]),

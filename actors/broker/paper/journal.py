@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from bus.failpoints import FailpointError, reach
 from config.load import ConfigError
 
 T = TypeVar("T")
@@ -26,8 +27,10 @@ class Journal(Generic[T]):
         self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(kind)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._cut_torn_line()
+        reach("paper.before_create")  # opening one of the two files, and making it if need be
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         _sync_folder(path.parent)
+        reach("paper.after_create")
 
     def read(self) -> list[T]:
         """Return all lines, oldest first.
@@ -53,11 +56,13 @@ class Journal(Generic[T]):
             raise OSError(f"{self.path}: an earlier write failed; restart to repair it")
         data = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
         try:
+            reach("paper.before_append")  # lines of the account or of the ledger, written and synced
             written = os.write(self._file, data)
             if written != len(data):
                 raise OSError(f"{self.path}: only {written} of {len(data)} bytes were written")
             os.fsync(self._file)
-        except OSError:
+            reach("paper.after_append")
+        except (OSError, FailpointError):  # on disk or not: memory no longer knows, a restart does
             self.failed = True
             raise
 
@@ -72,13 +77,16 @@ class Journal(Generic[T]):
         whole = data.rfind(b"\n") + 1
         if whole != len(data):
             # It was never answered for: the answer comes after the line.
+            reach("paper.before_repair")  # cutting off half a line that a kill left
             with self.path.open("r+b") as file:
                 file.truncate(whole)
                 os.fsync(file.fileno())
+            reach("paper.after_repair")
 
 
 def replace(path: Path, content: bytes) -> None:
     """Write a small file so that a kill leaves the old or the new one, never a mix."""
+    reach("paper.before_replace")  # the simulated time: a small file, written and renamed
     fresh = path.with_suffix(".new")
     with fresh.open("wb") as file:
         file.write(content)
@@ -86,6 +94,7 @@ def replace(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     fresh.replace(path)
     _sync_folder(path.parent)
+    reach("paper.after_replace")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -5,7 +5,7 @@ Run by the paper process. Shapes of requests and answers as in the Platform API'
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Literal, TypeVar
 
@@ -17,13 +17,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from actors.broker.paper import book, control, views
+from actors.broker.paper import answers, book, control, twists, views
 from actors.broker.paper.access import Access
 from actors.broker.paper.bars import INTERVALS_MS
 from actors.broker.paper.book import Order, Rejected
-from actors.broker.paper.faults import Call, Faults
+from actors.broker.paper.catalogue import Call
+from actors.broker.paper.faults import Fault, Faults
+from actors.broker.paper.tampering import Handler, Tampering
 from actors.broker.paper.venue import Venue
 from bus import clock as clocks
+from bus import failpoints
 
 BODY_BYTES_MAX = 65_536
 SYMBOLS_MAX = 100
@@ -36,7 +39,6 @@ STRINGS = msgspec.json.Encoder()
 NUMBERS = msgspec.json.Encoder(decimal_format="number")
 
 T = TypeVar("T")
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Asked(Struct, frozen=True, rename="camel"):
@@ -81,32 +83,36 @@ class HistoryAsked(Struct, frozen=True):
 class Routes:
     """The handlers, over one venue."""
 
-    def __init__(self, venue: Venue, access: Access, faults: Faults | None) -> None:
+    def __init__(self, venue: Venue, access: Access, tampering: Tampering | None) -> None:
         self._venue = venue
         self._access = access
-        self._faults = faults
+        self._tampering = tampering
 
     def table(self) -> list[Route]:
         """Return all routes."""
         system = f"/mtr-api/{self._access.system_uuid}"
-        reads = (
-            ("GET", "/balance", self._balance), ("GET", "/effective-instruments", self._instruments),
-            ("GET", "/quotations", self._quotations), ("GET", "/candles", self._candles),
-            ("GET", "/open-positions", self._open_positions), ("GET", "/active-orders", self._active_orders),
-            ("POST", "/closed-positions", self._closed_positions),
+        reads: tuple[tuple[Call, str, str, Handler], ...] = (
+            ("balance", "GET", "/balance", self._balance),
+            ("instruments", "GET", "/effective-instruments", self._instruments),
+            ("quotes", "GET", "/quotations", self._quotations), ("read", "GET", "/candles", self._candles),
+            ("positions", "GET", "/open-positions", self._open_positions),
+            ("read", "GET", "/active-orders", self._active_orders),
+            ("history", "POST", "/closed-positions", self._closed_positions),
         )  # fmt: skip
         writes: tuple[tuple[Call, str, Handler], ...] = (
-            ("open", "/position/open", self._open), ("edit", "/position/edit", self._edit),
-            ("close", "/position/close", self._close), ("close", "/position/close-partially", self._close_partially),
+            ("edit", "/position/edit", self._edit), ("close", "/position/close", self._close),
+            ("close", "/position/close-partially", self._close_partially),
         )  # fmt: skip
+        opening = self._received(self._guarded("open", self._authorised(self._open)))
         return [
             Route("/manager/platform-details", self._platform_details, methods=["GET"]),
             Route("/manager/refresh-token", self._refresh, methods=["POST"]),
             *(Route(path, self._guarded("login", self._login), methods=["POST"]) for path in LOGIN_PATHS),
             *(
-                Route(system + path, self._guarded("read", self._authorised(do)), methods=[method])
-                for method, path, do in reads
+                Route(system + path, self._guarded(call, self._authorised(do)), methods=[method])
+                for call, method, path, do in reads
             ),
+            Route(f"{system}/position/open", opening, methods=["POST"]),
             *(
                 Route(system + path, self._guarded(call, self._authorised(do)), methods=["POST"])
                 for call, path, do in writes
@@ -120,22 +126,30 @@ class Routes:
             token = request.headers.get("auth-trading-api", "")
             if not self._access.allows(request.cookies.get(COOKIE, ""), token):
                 return _answer({"error": "unauthorized"}, status=401)
-            return await do(request)
+            answer = await do(request)
+            failpoints.reach("paper.before_answer")  # of a request with a valid token; what it did is on disk
+            return answer
 
         return checked
 
+    def _received(self, do: Handler) -> Handler:
+        """Note an order in the ledger before anything else happens to it, be it readable and allowed or not."""
+
+        async def noted(request: Request) -> Response:
+            request.state.receipt = self._venue.ledger.received(_as_asked(await _body(request)))
+            return await do(request)
+
+        return noted
+
     def _guarded(self, call: Call, do: Handler) -> Handler:
-        """Let a queued fault have its way with the request. Does nothing unless faults are on."""
-        faults = self._faults
-        if faults is None:
+        """Let a fault have its way with the request. Does nothing unless faults are on."""
+        if self._tampering is None:
             return do
+        tampered = self._tampering.around(call, do)
 
         async def misled(request: Request) -> Response:
-            request.state.fault = fault = faults.take(call)
-            if fault is None:
-                return await do(request)
             await _body(request)  # read before the connection may be cut
-            return await faults.suffer(fault, request, lambda: do(request))
+            return await tampered(request)
 
         return misled
 
@@ -193,8 +207,7 @@ class Routes:
 
     async def _open_positions(self, _: Request) -> Response:
         venue = self._venue
-        shown = [held for held in venue.book.holdings if not venue.is_hidden(held.id)]
-        return _answer({"positions": [views.position(held, venue.rules, venue.market) for held in shown]})
+        return _answer({"positions": [views.position(held, venue.rules, venue.market) for held in venue.shown()]})
 
     async def _active_orders(self, _: Request) -> Response:
         return _answer({"orders": []})  # there are no pending orders here
@@ -210,22 +223,22 @@ class Routes:
     async def _open(self, request: Request) -> Response:
         asked = await _asked(request, OpenAsked)
         _check(volume=asked.volume, slPrice=asked.sl_price, tpPrice=asked.tp_price)
-        fault = getattr(request.state, "fault", None)
-        order = Order(
+        fault, receipt = _fault(request), request.state.receipt
+        asked_for = Order(
             symbol=asked.instrument,
             side=asked.order_side,
             volume=asked.volume,
             sl_price=asked.sl_price or book.NONE,
             tp_price=asked.tp_price or book.NONE,
         )
-        self._venue.note("received", order=order)
-        if fault is not None and fault.fault == "ignore_stop":
-            order = msgspec.structs.replace(order, sl_price=book.NONE, tp_price=book.NONE)
-        decided = self._venue.open_position(order)
+        order = twists.order(fault, asked_for, self._venue.terms.get(asked.instrument))
+        if fault is not None and fault.fault in twists.LATE:
+            self._venue.place_later(order, receipt, fault.for_s)
+            return _answer({})  # nobody will see it
+        decided = self._venue.open_position(order, receipt)
         if isinstance(decided, Rejected):
             return _rejected(decided)
-        if fault is not None and fault.fault == "hide_position":
-            self._venue.hide(decided.holding.id, fault.seconds)
+        twists.opened(fault, self._venue, decided.holding, order, receipt)
         return _done(decided.holding.id)
 
     async def _edit(self, request: Request) -> Response:
@@ -233,6 +246,8 @@ class Routes:
         _check(volume=asked.volume, slPrice=asked.sl_price, tpPrice=asked.tp_price)
         if refusal := self._mismatch(asked.id, asked.instrument, asked.order_side):
             return _rejected(refusal)
+        if _is(_fault(request), "edit_ignored"):
+            return _done(asked.id)
         decided = self._venue.edit_position(asked.id, asked.sl_price, asked.tp_price)
         return _rejected(decided) if isinstance(decided, Rejected) else _done(decided.id)
 
@@ -250,7 +265,12 @@ class Routes:
         held = book.find(self._venue.book, asked.position_id)
         if whole and asked.volume != held.volume:
             return _rejected(Rejected("INVALID_VOLUME", f"volume was {asked.volume}; the position has {held.volume}"))
-        decided = self._venue.close_position(asked.position_id, asked.volume)
+        volume = asked.volume
+        if _is(_fault(request), "close_ignored"):
+            return _done(asked.position_id)
+        if _is(_fault(request), "close_half"):
+            volume = twists.half(volume, self._venue.terms[held.symbol])
+        decided = self._venue.close_position(asked.position_id, volume)
         return _rejected(decided) if isinstance(decided, Rejected) else _done(decided.operation.closing_order_id)
 
     def _mismatch(self, position_id: str, instrument: str, side: str) -> Rejected | None:
@@ -264,9 +284,15 @@ class Routes:
         return None
 
 
-def application(venue: Venue, access: Access, faults: Faults | None = None) -> Starlette:
-    """Return the web application. With `faults`, tests can order misbehaviour, prices and closes under /paper."""
-    routes = Routes(venue, access, faults).table()
+def application(
+    venue: Venue, access: Access, faults: Faults | None = None, *, die: Callable[[], None] = answers.die
+) -> Starlette:
+    """Return the web application. With `faults`, tests can order misbehaviour, prices and closes under /paper.
+
+    `die` is how a fault ends the process; tests in one process pass their own.
+    """
+    tampering = Tampering(venue, access, faults, die) if faults is not None else None
+    routes = Routes(venue, access, tampering).table()
     if faults is not None:
         routes += control.routes(venue, faults)
     return Starlette(routes=routes, exception_handlers={HTTPException: _refused})
@@ -295,6 +321,28 @@ async def _asked(request: Request, kind: type[T]) -> T:
         return msgspec.json.decode(await _body(request), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise HTTPException(400, str(error)) from error
+
+
+def _as_asked(body: bytes) -> dict[str, Any]:
+    """Return what an order's request says, as far as it can be read."""
+    try:
+        asked = msgspec.json.decode(body, type=OpenAsked)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+    return {
+        "symbol": asked.instrument, "side": asked.order_side, "volume": asked.volume,
+        "sl_price": asked.sl_price or book.NONE, "tp_price": asked.tp_price or book.NONE,
+    }  # fmt: skip
+
+
+def _fault(request: Request) -> Fault | None:
+    """Return the fault that this request suffers, if any."""
+    found: Fault | None = getattr(request.state, "fault", None)
+    return found
+
+
+def _is(fault: Fault | None, name: str) -> bool:
+    return fault is not None and fault.fault == name
 
 
 def _check(**amounts: Decimal | None) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from loguru import logger
@@ -17,8 +16,21 @@ from msgspec import Struct, structs
 
 from actors.broker.paper import book, journal, prices, sessions
 from actors.broker.paper.bars import Bar, Bars
-from actors.broker.paper.book import Book, Closed, Edited, Event, Market, Opened, Order, Rejected, Rules, Terms
-from bus import clock as clocks
+from actors.broker.paper.book import (
+    Book,
+    Closed,
+    Edited,
+    Event,
+    Holding,
+    Market,
+    Opened,
+    Order,
+    Reason,
+    Rejected,
+    Rules,
+    Terms,
+)
+from actors.broker.paper.ledger import Late, Ledger
 from bus import failpoints
 from bus.clock import Clock
 from config import settings
@@ -54,7 +66,8 @@ class Venue:
         self.folder = folder
         self.terms = {one.symbol: one for one in _listed(paper, symbols)}
         self.rules = Rules(terms=self.terms, commission_per_lot=Decimal(str(paper.commission_per_lot)))
-        self.hidden: dict[str, float] = {}  # position id -> monotonic time; tests only
+        self._hidden: dict[str, float] = {}  # position id -> monotonic time; tests only
+        self._unedited: set[str] = set()  # ids of positions that take no stop; tests only
         self._clock = clock
         newest = prices.read_fixings(1)[0]
         self._simulator = prices.Simulator(
@@ -66,9 +79,11 @@ class Venue:
         )
         self._bars = Bars(tuple(self.terms.values()), lambda: prices.read_fixings(HISTORY_DAYS))
         self._account: journal.Journal[Began | Event] = journal.Journal(folder / "account.jsonl", Began | Event)
-        self._ledger: journal.Journal[dict[str, Any]] = journal.Journal(folder / "ledger.jsonl", dict[str, Any])
-        self.book = self._replayed()
-        self._repair_ledger()
+        self.ledger = Ledger(folder / "ledger.jsonl", clock)
+        events = self._events()
+        self.book = self._replayed(events)
+        self.ledger.repair(one for one in events if not isinstance(one, Began))
+        self._late = self.ledger.waiting()
         self._time_path = folder / "time.json"
         self._simulated_ms, self._held = 0, False
         self._wall_ms = self._now_ms()
@@ -85,13 +100,13 @@ class Venue:
     @property
     def failed(self) -> bool:
         """Whether the disk refused a line: the process must end, and be started again to repair the file."""
-        return self._account.failed or self._ledger.failed
+        return self._account.failed or self.ledger.failed
 
     def close(self) -> None:
         """Save the simulated time and close the files."""
         self._save_time()
         self._account.close()
-        self._ledger.close()
+        self.ledger.close()
 
     # ── time and prices ─────────────────────────────────────────────────────
 
@@ -100,11 +115,11 @@ class Venue:
         monotonic = self._clock.monotonic()
         elapsed_s = max(0.0, monotonic - self._monotonic)
         self._monotonic = monotonic
-        # Never backwards, whatever the wall clock does.
-        self._wall_ms = max(self._wall_ms, self._now_ms())
+        self.now_ms()
         if not self._held and self._is_open():
             self._simulated_ms += int(elapsed_s * 1_000 * self.settings.speed)
         self._renew_market()
+        self._place_late_orders()
         if self._wall_ms - self._saved_ms >= SAVE_TIME_EVERY_MS:
             self._save_time()
 
@@ -134,19 +149,15 @@ class Venue:
 
     # ── orders ──────────────────────────────────────────────────────────────
 
-    def note(self, kind: str, **fields: Any) -> None:
-        """Write a line into the ledger. Raises OSError."""
-        self._ledger.append({"at": clocks.iso(self._clock.now()), "kind": kind} | fields)
-
-    def open_position(self, order: Order) -> Opened | Rejected:
+    def open_position(self, order: Order, receipt: int = 0) -> Opened | Rejected:
         """Decide on an order, write the outcome down, return it. Raises OSError: nothing was opened."""
         decided = book.open_position(self.book, self.rules, self._market_now(), order)
         if isinstance(decided, Rejected):
-            self.note("rejected", code=decided.code, message=decided.message)
+            self.ledger.rejected(receipt, decided)
             return decided
+        decided = structs.replace(decided, receipt=receipt)
         self._record(decided)
         held = decided.holding
-        self._note_placed(held)
         logger.info(
             "Opened {} {} {} at {} (simulated) as position {}",
             held.side, held.volume, held.symbol, held.open_price, held.id,
@@ -155,35 +166,67 @@ class Venue:
 
     def edit_position(self, position_id: str, sl_price: Decimal, tp_price: Decimal) -> Edited | Rejected:
         """Change stop and target. Raises OSError: nothing was changed."""
+        if position_id in self._unedited:
+            return Rejected("INVALID_STOPS", "this position takes no stop")
         decided = book.edit_position(self.book, self.rules, self._market_now(), position_id, sl_price, tp_price)
         if isinstance(decided, Edited):
             self._record(decided)
         return decided
 
-    def close_position(self, position_id: str, volume: Decimal | None = None) -> Closed | Rejected:
+    def close_position(
+        self, position_id: str, volume: Decimal | None = None, *, reason: Reason = "MANUAL"
+    ) -> Closed | Rejected:
         """Close a position or a part of it at the market. Raises OSError: nothing was closed."""
-        decided = book.close_position(self.book, self.rules, self._market_now(), position_id, volume)
+        decided = book.close_position(self.book, self.rules, self._market_now(), position_id, volume, reason=reason)
         if isinstance(decided, Closed):
             self._record(decided)
             _log_closed(decided)
         return decided
 
+    # ── for tests ───────────────────────────────────────────────────────────
+
+    def place_later(self, order: Order, receipt: int, seconds: float) -> None:
+        """Carry an order out when so much time has passed, whatever happens to this process meanwhile."""
+        late = Late(receipt, self.now_ms() + int(1_000 * seconds), order)
+        self.ledger.late(late)
+        self._late.append(late)
+
+    def close_all(self, reason: Reason) -> None:
+        """Close every position at the market."""
+        for held in self.book.holdings:
+            self.close_position(held.id, reason=reason)
+
+    def shown(self) -> list[Holding]:
+        """Return the open positions that are not hidden."""
+        return [held for held in self.book.holdings if not self.is_hidden(held.id)]
+
     def is_hidden(self, position_id: str) -> bool:
-        """Return whether a test hides this position from reads for now."""
-        return self.hidden.get(position_id, 0.0) > self._clock.monotonic()
+        """Return whether this position is hidden from reads for now."""
+        return self._hidden.get(position_id, 0.0) > self._clock.monotonic()
 
     def hide(self, position_id: str, seconds: float) -> None:
-        """Hide a position from reads for some seconds. For tests."""
-        self.hidden[position_id] = self._clock.monotonic() + seconds
+        """Hide a position from reads for some seconds."""
+        self._hidden[position_id] = self._clock.monotonic() + seconds
+
+    def refuse_edits(self, position_id: str) -> None:
+        """Reject every edit of this position from now on."""
+        self._unedited.add(position_id)
 
     # ── inside ──────────────────────────────────────────────────────────────
 
     def _record(self, event: Event) -> None:
         # On disk first: what was answered must survive a kill.
-        failpoints.reach("paper.before_record")
+        failpoints.reach("paper.before_record")  # an event on disk, then in memory
         self._account.append(event)
         failpoints.reach("paper.after_record")
         self.book = book.apply(self.book, event)
+        self.ledger.event(event)
+
+    def _place_late_orders(self) -> None:
+        due = [one for one in self._late if one.due_ms <= self._wall_ms]
+        for late in due:
+            self._late.remove(late)
+            self.open_position(late.order, late.receipt)
 
     def _renew_market(self) -> None:
         self.market = self._market()
@@ -198,8 +241,12 @@ class Venue:
 
     def _market_now(self) -> Market:
         """Return the prices of the last tick at the time of now: an order is not older than its request."""
+        return structs.replace(self.market, at_ms=self.now_ms(), is_open=self._is_open())
+
+    def now_ms(self) -> int:
+        """Return the broker's time in epoch milliseconds. Never backwards."""
         self._wall_ms = max(self._wall_ms, self._now_ms())
-        return structs.replace(self.market, at_ms=self._wall_ms, is_open=self._is_open())
+        return self._wall_ms
 
     def _second(self) -> int:
         # At the end of the walk, 35,000 years at speed 1, prices stand still.
@@ -211,11 +258,14 @@ class Venue:
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1_000)
 
-    def _replayed(self) -> Book:
+    def _events(self) -> list[Began | Event]:
         lines = self._account.read()
         if not lines:
             lines = [Began(100 * self.settings.initial_balance, self.settings.currency)]
             self._account.append(*lines)
+        return lines
+
+    def _replayed(self, lines: Sequence[Began | Event]) -> Book:
         began, *events = lines
         if not isinstance(began, Began) or began.currency != self.settings.currency:
             raise ConfigError(
@@ -238,20 +288,6 @@ class Venue:
                 f"{self._account.path}: it holds positions in {', '.join(unknown)}, which symbols or "
                 f"paper.symbol_suffix no longer name"
             )
-
-    def _note_placed(self, held: book.Holding) -> None:
-        self.note(
-            "placed", position_id=held.id, symbol=held.symbol, side=held.side, volume=held.volume,
-            price=held.open_price, sl_price=held.sl_price, tp_price=held.tp_price,
-        )  # fmt: skip
-
-    def _repair_ledger(self) -> None:
-        """Note orders that were placed when a kill came before their line in the ledger."""
-        noted = {line.get("position_id") for line in self._ledger.read() if line.get("kind") == "placed"}
-        placed = [line.holding for line in self._account.read() if isinstance(line, Opened)]
-        for held in placed:
-            if held.id not in noted:
-                self._note_placed(held)
 
     def _resume_time(self) -> None:
         """Go on where time stands: what passed while the process was down has passed for the prices, too."""
