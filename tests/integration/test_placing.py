@@ -160,7 +160,7 @@ async def test_random_delay_comes_before_anything_is_read(tmp_path: Path) -> Non
             read_before.append(list(bench.client.order_of_calls))
             return await sleep(seconds)
 
-        bench.desk._sleep = noting  # type: ignore[method-assign]
+        bench.desk._sleep = noting
         work = await bench.place()
         assert read_before[0] == []
         assert 0 < bench.slept_s[0] <= 600
@@ -342,37 +342,34 @@ async def test_order_that_is_placed_late_within_the_quiet_period_is_found(tmp_pa
         assert_one(bench, await bench.place(), "opened")
 
 
+def lose_answer(bench: Bench, *, placed_after_s: float | None, hangs_s: float = 0.0) -> None:
+    """Have the next order time out after `hangs_s` of the clock, and be placed so many real seconds later, or never."""
+    late: list[asyncio.Task[str]] = []
+
+    async def place_late(request: OpenRequest, after_s: float) -> str:
+        await asyncio.sleep(after_s)
+        return await BrokerClient.open_position(bench.client, request)
+
+    def hang(request: OpenRequest) -> None:
+        if placed_after_s is not None:
+            late.append(asyncio.create_task(place_late(request, placed_after_s)))
+        bench.clock.ahead_s += hangs_s
+        raise UnknownOutcome("POST /position/open: ReadTimeout")
+
+    bench.client.before_open = hang
+
+
 async def test_quiet_period_begins_when_the_request_can_no_longer_leave(tmp_path: Path) -> None:
     """The request hangs for minutes; the order is placed after it was given up."""
     async with execution.a_bench(tmp_path) as bench:
         bench.is_real_time = True
-        late: list[asyncio.Task[None]] = []
-
-        async def place_late(request: OpenRequest) -> None:
-            await asyncio.sleep(0.2)
-            await BrokerClient.open_position(bench.client, request)
-
-        def hang(request: OpenRequest) -> None:
-            late.append(asyncio.create_task(place_late(request)))
-            bench.clock.ahead_s += 10 * QUIET_S
-            raise UnknownOutcome("POST /position/open: ReadTimeout")
-
-        bench.client.before_open = hang
+        lose_answer(bench, placed_after_s=0.2, hangs_s=10 * QUIET_S)
         assert_one(bench, await bench.place(), "opened")
 
 
-async def test_new_life_waits_the_whole_quiet_period_from_its_own_birth(tmp_path: Path) -> None:
-    async with execution.a_bench(tmp_path) as bench:
-        bench.is_real_time = True
-        work = await stopped_after_a_lost_answer(bench, place_after_s=0.3)
-        bench.clock.ahead_s += 3_600  # the order is old; who sent it may have died just now
-        await bench.settle(work, bench.a_desk())
-        assert_one(bench, work, "opened")
-
-
-async def stopped_after_a_lost_answer(bench: Bench, *, place_after_s: float) -> messages.Execute:
-    """Lose an answer and stop while the order is looked for. The order is placed so many seconds later."""
-    await bench.broker.fault("place_late", seconds=place_after_s)
+async def stopped_after_a_lost_answer(bench: Bench, *, placed_after_s: float | None) -> messages.Execute:
+    """Lose an answer and stop while the order is looked for. The order is placed so many seconds later, or never."""
+    lose_answer(bench, placed_after_s=placed_after_s)
     bench.client.after_open = bench.stopping.set
     work = await bench.place()
     bench.client.after_open = lambda: None
@@ -381,9 +378,18 @@ async def stopped_after_a_lost_answer(bench: Bench, *, place_after_s: float) -> 
     return work
 
 
+async def test_new_life_waits_the_whole_quiet_period_from_its_own_birth(tmp_path: Path) -> None:
+    async with execution.a_bench(tmp_path) as bench:
+        bench.is_real_time = True
+        work = await stopped_after_a_lost_answer(bench, placed_after_s=0.2)
+        bench.clock.ahead_s += 3_600  # the order is old; who sent it may have died just now
+        await bench.settle(work, bench.a_desk())
+        assert_one(bench, work, "opened")
+
+
 async def test_stop_while_an_order_is_looked_for_leaves_it_to_the_next_life(tmp_path: Path) -> None:
     async with execution.a_bench(tmp_path) as bench:
-        work = await stopped_after_a_lost_answer(bench, place_after_s=60.0)
+        work = await stopped_after_a_lost_answer(bench, placed_after_s=None)
         assert len(bench.reader.unresolved_orders()) == 1
         await bench.settle(work, bench.a_desk())
         assert_one(bench, work, "failed")

@@ -165,7 +165,7 @@ class Probe(BrokerClient):
         self.is_down = False
         self.no_quote_of = ""
         self.before_open: Callable[[OpenRequest], None] = lambda request: None
-        self.after_open: Callable[[], None] = lambda: None
+        self.after_open: Callable[[], object] = lambda: None
 
     async def _reads(self, name: str) -> None:
         self.order_of_calls.append(name)
@@ -200,8 +200,8 @@ class Probe(BrokerClient):
     async def open_position(self, order: OpenRequest) -> str:
         self.order_of_calls.append("POST")
         self.opens.append(order)
-        self.before_open(order)
         try:
+            self.before_open(order)
             return await super().open_position(order)
         finally:
             self.after_open()

@@ -178,7 +178,9 @@ def test_loss_at_the_stop_never_exceeds_the_risk(
         "GBP": Fraction(QUOTES["GBPUSD"].ask),
     }[contract.quote_currency]
     lost = (abs(filled - Fraction(entry)) + spread) * 100_000 * rate * 100 + commission
-    assert found.loss_cents == ceil(Fraction(found.volume) * lost)
+    exact_cents = ceil(Fraction(found.volume) * lost)
+    # Thirds of a cent have no end in Decimal and are rounded against us: at most one cent more, never one less.
+    assert exact_cents <= found.loss_cents <= exact_cents + 1
 
 
 # ── what open positions can still do ────────────────────────────────────────

@@ -56,8 +56,8 @@ async def test_look_that_began_before_the_quiet_deadline_proves_nothing_however_
         if name == frozen_in and len(hands.broker.calls) <= 2:
             hands.clock.advance(10 * QUIET_S)
 
-    def appear(_: int) -> None:
-        hands.broker.positions = [late]
+    def appear(n: int) -> None:  # only after a second look: two looks that count are needed
+        hands.broker.positions = [late] if n >= 2 else []
 
     hands.broker.before, hands.on_wait = freeze, appear
     assert await settled(hands, order) == FoundOpen(late)
