@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from loguru import logger
 
+from actors.broker import transport
 from actors.broker.client import BrokerClient
 from actors.broker.errors import BrokerError, Unauthorised
 from actors.broker.password import password
@@ -39,6 +40,12 @@ class Executor(actor.Actor):
     """Places orders, one after the other."""
 
     role = Role.EXECUTOR
+
+    @classmethod
+    def warm_up(cls, settings: Settings) -> None:
+        transport.warm_up()
+        rulebook.load(settings.compliance.rules)
+        password(settings)
 
     def __init__(self, link: Link, settings: Settings, clock: Clock) -> None:
         super().__init__(link, settings, clock)

@@ -17,7 +17,7 @@ from actors.analysts.analyst import AnalysisError
 from actors.analysts.verdict import Refusal, Verdict
 from actors.console import text
 from bus import actor, failpoints, messages
-from bus.clock import Clock
+from bus.clock import Clock, SystemClock
 from bus.errors import NoAnswer
 from bus.link import Link
 from bus.messages import Held
@@ -42,6 +42,10 @@ class Analyst(actor.Actor):
 
     role: ClassVar[Role] = Role.LLM
     announces_ready: ClassVar[bool] = True
+
+    @classmethod
+    def warm_up(cls, settings: Settings) -> None:
+        registry.build(settings.llm, SystemClock())
 
     def __init__(self, link: Link, settings: Settings, clock: Clock) -> None:
         """Choose the analyst. Raises config.load.ConfigError when it cannot work."""

@@ -85,7 +85,9 @@ class Scanner(actor.Actor):
             models_folder=str(self._models),
             done=done.fingerprint if done else None,
         )
+        failpoints.reach("scanner.before_scan")  # the whole run of the child process
         result = await child.run(job, stopping=self.link.stopping, limit_s=SCAN_S_MAX)
+        failpoints.reach("scanner.after_scan")
         if result is None:
             logger.info("Stopped during a scan; it will be done again")
             return
@@ -137,7 +139,7 @@ class Scanner(actor.Actor):
     async def _propose_all(self, ranked: Ranked) -> bool:
         """Propose every signal, best first. Returns False when the actor is to stop first. Raises ScanError."""
         for signal in ranked.signals:
-            failpoints.reach("scanner.before_propose")
+            failpoints.reach("scanner.before_propose")  # proposing one signal
             ack = await self._propose(signal)
             failpoints.reach("scanner.after_propose")
             if ack is None:
@@ -182,7 +184,7 @@ class Scanner(actor.Actor):
 
     def _mark(self, ranked: Ranked) -> None:
         """Remember the scan as done. Only after the last answer: a scan that dies before is done again, harmlessly."""
-        failpoints.reach("scanner.before_mark")
+        failpoints.reach("scanner.before_mark")  # remembering the scan as done
         mark = last_scan.LastScan(
             fingerprint=ranked.fingerprint,
             bar_time=ranked.bar_time,

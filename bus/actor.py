@@ -44,6 +44,13 @@ class Actor:
     role: ClassVar[Role]
     announces_ready: ClassVar[bool] = False  # True: the actor calls `link.ready()` itself
 
+    @classmethod
+    def warm_up(cls, settings: Settings) -> None:
+        """Load what the first work would load. Called in a spare, before its turn: take, bind, write, ask nothing.
+
+        Raises config.load.ConfigError as `__init__` would.
+        """
+
     def __init__(self, link: Link, settings: Settings, clock: Clock) -> None:
         self.link = link
         self.settings = settings
@@ -67,14 +74,14 @@ def main(kind: Callable[[Link, Settings, Clock], Actor]) -> NoReturn:
     lifeline = runtime.die_with_parent()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     try:
-        lock_wait_s = standby.wait_for_turn(role)
+        was_spare = standby.wait_for_turn(role, kind.warm_up)  # type: ignore[attr-defined]
         peer = runtime.own_peer(role)
         setproctitle(f"pilot: {peer.name}")
-        logs.configure(peer.name, load.data_folder() / "logs")
+        (logs.rename if was_spare else logs.configure)(peer.name, load.data_folder() / "logs")
         settings = load.settings()
         run_folder = load.run_folder()
         # Held for life. For the executor this is the fence: a stopped one keeps it, a second one cannot run.
-        runtime.acquire_lock(run_folder / f"{peer.name}.lock", peer.name, wait_s=lock_wait_s)
+        runtime.acquire_lock(run_folder / f"{peer.name}.lock", peer.name, wait_s=standby.LOCK_WAIT_S * was_spare)
         code = asyncio.run(_live(kind, peer, settings, lifeline))
     except load.ConfigError as error:
         logger.error("Cannot start: {}", error)

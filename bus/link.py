@@ -40,6 +40,8 @@ class Link:
         self._beat_wanted = asyncio.Event()
         self._inbox: sockets.Socket | None = None
         self._store: sockets.Socket | None = None
+        self._connections: sockets.Connections | None = None
+        self._connected = asyncio.Event()  # replaced by a new one at each connection
 
     def open(self) -> None:
         """Bind the inbox and connect to the store. Call inside the running loop."""
@@ -48,17 +50,21 @@ class Link:
         self._store = sockets.connect_push(
             sockets.store_address(self._run_folder), immediate=True, bytes_max=self._settings.message_bytes_max
         )
+        self._connections = sockets.Connections(self._store)
         asyncio.get_running_loop().add_reader(self._inbox.fileno(), self.drain)
+        asyncio.get_running_loop().add_reader(self._connections.fileno(), self._look_for_the_store)
 
     def close(self) -> None:
         """Close both ends and remove the inbox's path."""
-        if self._inbox is None or self._store is None:
+        if self._inbox is None or self._store is None or self._connections is None:
             return
         asyncio.get_running_loop().remove_reader(self._inbox.fileno())
+        asyncio.get_running_loop().remove_reader(self._connections.fileno())
+        self._connections.close()
         self._inbox.close()
         self._store.close()
         sockets.inbox_address(self._run_folder, self.peer).unlink(missing_ok=True)
-        self._inbox = self._store = None
+        self._inbox = self._store = self._connections = None
         if self._acks is not None:
             self._acks.close()
             self._acks = None
@@ -104,14 +110,31 @@ class Link:
             async with asyncio.timeout(deadline_s):
                 while True:
                     sent = self._send(frame, step)
-                    done, _ = await asyncio.wait((answer,), timeout=self._settings.resend_s if sent else RETRY_S)
-                    if done:
+                    if await self._answered(answer, self._settings.resend_s if sent else RETRY_S):
                         failpoints.reach(f"{self.peer.role}.after_ack_{step}")  # durable, and not yet acted upon
                         return answer.result()
         except TimeoutError as error:
             raise NoAnswer(f"{type(command).__name__} {envelope.id} was not answered within {deadline_s} s") from error
         finally:
             self._waiting.pop(envelope.id, None)
+
+    async def _answered(self, answer: asyncio.Future[messages.Ack], wait_s: float) -> bool:
+        """Wait for the answer, at most `wait_s`, and not longer than until the store is connected anew.
+
+        What was sent into the last moments of a store is lost; its successor is told at once, not at the next resend.
+        """
+        connected = asyncio.ensure_future(self._connected.wait())
+        try:
+            await asyncio.wait((answer, connected), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            connected.cancel()
+        return answer.done()
+
+    def _look_for_the_store(self) -> None:
+        if self._connections is not None and self._connections.made():
+            self._connected.set()
+            self._connected = asyncio.Event()
+            self.beat_now()
 
     async def beat_loop(self, make: Callable[[], messages.Beat]) -> None:
         """Send a beat every `beat_s`, and at once when wanted. Runs until cancelled."""
@@ -120,8 +143,11 @@ class Link:
             runtime.notify("WATCHDOG=1")
             sent = self._send(codec.encode(messages.Envelope(sender=self.peer, body=make())), "beat")
             self.drain()  # a descriptor that fires on edges may miss one; once a second repairs it
+            self._look_for_the_store()
             # Until the store has welcomed us, try often: start-up and recovery wait for this.
-            wait_s = self._settings.beat_s if sent and self.store_epoch else min(self._settings.beat_s, 0.05)
+            wait_s = self._settings.beat_s
+            if not sent or not self.store_epoch:
+                wait_s = min(wait_s, 0.05 if sent else RETRY_S)
             try:
                 async with asyncio.timeout(wait_s):
                     await self._beat_wanted.wait()

@@ -35,11 +35,21 @@ def configure(name: str, folder: Path | None = None) -> None:
     else:
         logger.add(sys.stdout, level=level, format=_line, backtrace=False, diagnose=False, enqueue=False)
     if folder is not None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        logger.add(
-            folder / f"{name}.log", level=level, format=_dated_line, backtrace=False, diagnose=False, enqueue=False,
-            rotation=FILE_BYTES, retention=FILES_KEPT,
-        )  # fmt: skip
+        _add_file(name, folder, level)
+
+
+def rename(name: str, folder: Path) -> None:
+    """Go on under another name and begin its file: a spare that was configured without one has had its turn."""
+    logger.configure(extra={"actor": name})
+    _add_file(name, folder, os.environ.get("LOG_LEVEL", "INFO").upper())
+
+
+def _add_file(name: str, folder: Path, level: str) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    logger.add(
+        folder / f"{name}.log", level=level, format=_dated_line, backtrace=False, diagnose=False, enqueue=False,
+        rotation=FILE_BYTES, retention=FILES_KEPT,
+    )  # fmt: skip
 
 
 def _fields(record: Record) -> str:

@@ -53,6 +53,34 @@ class Socket:
         self.raw.close(linger=0)
 
 
+class Connections:
+    """Tells when a connected end has found its mailbox: at first, and again after the owner's death."""
+
+    def __init__(self, socket: Socket) -> None:
+        self._watched = socket.raw
+        self._raw = socket.raw.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self.made()  # the descriptor fires only after a look that found nothing
+
+    def fileno(self) -> int:
+        """Return the edge-triggered descriptor: after it fires, ask `made`."""
+        return int(self._raw.get(zmq.FD))
+
+    def made(self) -> bool:
+        """Return whether a connection was made since the last call."""
+        found = False
+        while True:
+            try:
+                self._raw.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return found
+            found = True
+
+    def close(self) -> None:
+        """Stop watching. Before the watched end is closed."""
+        self._watched.disable_monitor()
+        self._raw.close(linger=0)
+
+
 class Poller:
     """Wait for sockets, plain file descriptors and pidfds together."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +17,7 @@ from setproctitle import setproctitle
 from bus import logs, runtime, sockets
 from bus.vocabulary import Role
 from config import load
+from config.settings import Settings
 
 ENV = "PILOT_STANDBY_FD"
 STANDS_BY = "X_STANDBY=1"  # the private field of a notice that says: warm, and waiting
@@ -30,24 +32,25 @@ class Turn(Struct, frozen=True, forbid_unknown_fields=True):
     incarnation: str
 
 
-def wait_for_turn(role: Role) -> float:
-    """Return 0 at once unless this process was started as a spare; then wait, and return `LOCK_WAIT_S`.
+def wait_for_turn(role: Role, warm_up: Callable[[Settings], object]) -> bool:
+    """Return False at once unless this process was started as a spare; then warm up, wait for the turn, return True.
 
-    The result is how long to wait for the lock of the one that is replaced. Ends the process with 0 when the
-    supervisor is gone.
+    `warm_up` loads what the first work would load, and must take, bind, write and ask nothing. Ends the process with 0
+    when the supervisor is gone.
 
     Raises:
         config.load.ConfigError: the settings cannot be: better now than when they are needed.
     """
     given = os.environ.pop(ENV, "")
     if not given.isdigit():
-        return 0.0
+        return False
     descriptor = int(given)
     os.set_inheritable(descriptor, False)
     setproctitle(f"pilot: {role}.spare")
     logs.configure(f"{role}.spare")
-    load.settings()
+    settings = load.settings()
     load.run_folder()
+    warm_up(settings)
     sockets.warm_up()
     runtime.notify(STANDS_BY)
     turn = _read(descriptor)
@@ -56,7 +59,7 @@ def wait_for_turn(role: Role) -> float:
     runtime.notify("WATCHDOG=1")
     os.environ["PILOT_SLOT"] = str(turn.slot)
     os.environ["PILOT_INCARNATION"] = turn.incarnation
-    return LOCK_WAIT_S
+    return True
 
 
 def line_of(turn: Turn) -> bytes:

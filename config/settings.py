@@ -148,6 +148,7 @@ class Supervisor(Section, frozen=True, kw_only=True):
     restarts_max: Annotated[int, Meta(ge=1, le=100)] = 5
     restarts_window_s: Seconds = 60.0
     stable_s: Seconds = 60.0
+    spares: bool = False
 
 
 class Settings(Section, frozen=True, kw_only=True):

@@ -163,6 +163,12 @@ def reserve_order(writer: Writer, sender: Peer, body: messages.ReserveOrder) -> 
     writer.decisions.reserve_order(intent, body, sender, writer.now)
     if lease := writer.registry.leases.get(intent.id):
         lease.has_order = True
+    # Counted with the licence: whoever dies after the request could not count it any more.
+    writer.db.execute(
+        "INSERT INTO api_usage SELECT day, ?1, 0, 1 FROM account_days WHERE starts_at <= ?2 AND ends_at > ?2 LIMIT 1 "
+        "ON CONFLICT (day, actor) DO UPDATE SET writes = writes + 1",
+        (sender.name, clock.iso(writer.now)),
+    )
     return Outcome.APPLIED, "", intent.id
 
 

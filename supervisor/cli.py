@@ -27,6 +27,7 @@ EXAMPLES = """\
 examples:
   supervisor                        run all names of the Procfile (paper profile) until Ctrl-C
   supervisor --scale llm=3          the same with three analysts; when one runs already: change that one
+  supervisor --spares               a warm spare each of store, llm, executor, monitor: replaced in milliseconds
   supervisor --monitor-only         watch positions; no scanner, analysts, executor
   supervisor --once                 one daily cycle: scan, decide, execute, exit
   supervisor --profile e8-signature-50k   the live account, with Procfile.live
@@ -61,12 +62,14 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--scale", action="append", metavar="NAME=N,...", help="how many of which, e.g. llm=3,paper=0")
     root.add_argument("--monitor-only", action="store_true", help="run without scanner, analysts and executor")
     root.add_argument("--once", action="store_true", help="one daily cycle, then stop")
+    root.add_argument("--spares", action="store_true", help="keep a warm spare of store, llm, executor and monitor")
     root.add_argument("--no-restart", action="store_true", help="end with the first process that ends")
     commands = root.add_subparsers(dest="command", metavar="COMMAND", title="commands (none: run all names)")
     run = commands.add_parser("run", help="run and watch one process of NAME")
     run.add_argument("name", metavar="NAME", help=", ".join(formation.ACTORS))
     run.add_argument("--slot", type=int, help="its number, as in llm.2 (else honcho's, else the lowest free)")
     run.add_argument("--profile", default=argparse.SUPPRESS, help="as above")
+    run.add_argument("--spares", action="store_true", default=argparse.SUPPRESS, help="keep a warm spare of it")
     run.add_argument("--no-restart", action="store_true", default=argparse.SUPPRESS, help="for systemd and Kubernetes")
     status = commands.add_parser("status", help="show the processes of the running pipeline")
     status.add_argument("--json", action="store_true", help="a list of objects")
@@ -87,11 +90,17 @@ def main(arguments: Sequence[str] | None = None, *, commands: Commands | None = 
         if options.command is None:
             return _run_all(options, commands)
         _refuse_formation_options(options)
+        _refuse_contradiction(options)
         if options.command == "run":
             from supervisor import start
 
             return start.run_one(
-                options.name, options.slot, options.profile, restart=not options.no_restart, commands=commands
+                options.name,
+                options.slot,
+                options.profile,
+                restart=not options.no_restart,
+                spares=options.spares,
+                commands=commands,
             )
         return _ask(options)
     except formation.UsageError as error:
@@ -115,6 +124,7 @@ def _refuse_formation_options(options: argparse.Namespace) -> None:
             ("--monitor-only", options.monitor_only),
             ("--once", options.once),
             ("--procfile", options.procfile),
+            ("--spares", options.spares and options.command != "run"),
         )
         if value
     ]
@@ -122,8 +132,14 @@ def _refuse_formation_options(options: argparse.Namespace) -> None:
         raise formation.UsageError(f"{', '.join(given)} does not go with `supervisor {options.command}`")
 
 
+def _refuse_contradiction(options: argparse.Namespace) -> None:
+    if options.spares and options.no_restart:
+        raise formation.UsageError("--spares and --no-restart contradict each other: a spare is for a restart")
+
+
 def _run_all(options: argparse.Namespace, commands: Commands | None) -> int:
     changes = formation.parse(options.scale or [])
+    _refuse_contradiction(options)
     if options.once and options.monitor_only:
         raise formation.UsageError("--once and --monitor-only contradict each other: one trades, the other does not")
     from supervisor import start
@@ -136,10 +152,11 @@ def _run_all(options: argparse.Namespace, commands: Commands | None) -> int:
             monitor_only=options.monitor_only,
             once=options.once,
             restart=not options.no_restart,
+            spares=options.spares,
             commands=commands,
         )
     except start.RunsAlready:
-        if not changes or options.once or options.monitor_only:
+        if not changes or options.once or options.monitor_only or options.spares:
             raise
     # It holds the lock already, and may be about to open its mailbox.
     return _with_client(lambda client: _scale(client, changes, options.profile, patience_s=MARGIN_S))

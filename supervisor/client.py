@@ -18,6 +18,7 @@ from supervisor.slots import Phase
 
 ANSWER_S = 10.0  # a supervisor that ends leftovers at its start does not answer meanwhile
 LOOK_S = 0.1
+SPARES_LAST = 100
 NOT_RUNNING = 3
 """Exit code of `status`, `scale` and `restart` when no supervisor runs for this data folder."""
 
@@ -67,7 +68,9 @@ class Client:
         self._ask(scope, control.Scale(reply_to=control.new_reply_name(), changes=dict(changes)))
 
         def reached(children: Sequence[control.ChildStatus]) -> bool:
-            counts = {role: [c for c in children if c.name.startswith(f"{role}.")] for role in changes}
+            counts = {
+                role: [c for c in children if slot_of(c)[0] == role and slot_of(c)[1].isdigit()] for role in changes
+            }
             return all(
                 len(counts[role]) == count and all(child.state == Phase.READY for child in counts[role])
                 for role, count in changes.items()
@@ -78,7 +81,11 @@ class Client:
     def restart(self, name: str) -> None:
         """Restart a slot or all slots of a name; return when the new ones are ready. Raises like `scale`."""
         before = {
-            report.scope: [child for child in report.children if name in (child.name, child.name.partition(".")[0])]
+            report.scope: [
+                child
+                for child in report.children
+                if name in (child.name, slot_of(child)[0]) and slot_of(child)[1].isdigit()
+            ]
             for report in self.status()
         }
         scopes = tuple(scope for scope, children in before.items() if children)
@@ -151,13 +158,19 @@ class Client:
             time.sleep(LOOK_S)
 
 
+def slot_of(child: control.ChildStatus) -> tuple[str, str]:
+    """Return the two halves of a name: `("llm", "2")`, and `("llm", "spare")`."""
+    role, _, number = child.name.partition(".")
+    return role, number
+
+
 def children_of(reports: Sequence[control.Report]) -> list[control.ChildStatus]:
     """Return the processes of all supervisors, in the order of the pipeline."""
     order = {role.value: index for index, role in enumerate(formation.ACTORS)}
 
     def place(child: control.ChildStatus) -> tuple[int, int]:
-        role, _, number = child.name.partition(".")
-        return order.get(role, len(order)), int(number)
+        role, number = slot_of(child)
+        return order.get(role, len(order)), int(number) if number.isdigit() else SPARES_LAST
 
     return sorted((child for report in reports for child in report.children), key=place)
 

@@ -17,12 +17,14 @@ import msgspec
 from loguru import logger
 from msgspec import Meta, Struct
 
-from bus import sockets
+from bus import failpoints, sockets
 from bus.vocabulary import Role
 
 BYTES_MAX = 65_536
 ANSWERS_OPEN_MAX = 16
 CONNECT_S = 2.0
+SPARE = "spare"
+"""Name and state of a spare in `status`: `llm.spare`."""
 
 ReplyTo = Annotated[str, Meta(pattern=r"^control\.[0-9a-f]{12}\.in$")]
 ShortText = Annotated[str, Meta(max_length=200)]
@@ -116,7 +118,9 @@ class Mailbox:
     def answer(self, request: Request, answer: Report | Refused) -> None:
         """Send the answer without waiting for the asker."""
         push = sockets.connect_push(self._run_folder / request.reply_to, immediate=False, bytes_max=BYTES_MAX)
-        push.send(msgspec.msgpack.encode(answer))
+        if not failpoints.reach("supervisor.before_answer"):  # to a command line that asked; droppable
+            push.send(msgspec.msgpack.encode(answer))
+        failpoints.reach("supervisor.after_answer")
         # Closing now would drop what is still being connected for; the oldest one is surely done.
         self._answers.append(push)
         if len(self._answers) > ANSWERS_OPEN_MAX:
@@ -148,8 +152,10 @@ def ask(run_folder: Path, scope: str, request: Request, timeout_s: float) -> Rep
     poller = sockets.Poller()
     poller.register(inbox)
     try:
-        if not push.send(msgspec.msgpack.encode(request), min(timeout_s, CONNECT_S)):
+        lost = failpoints.reach("supervisor.before_request")  # of a command line to the running one; droppable
+        if not lost and not push.send(msgspec.msgpack.encode(request), min(timeout_s, CONNECT_S)):
             return None
+        failpoints.reach("supervisor.after_request")
         while (left_s := deadline - time.monotonic()) > 0:
             poller.poll(max(1, int(left_s * 1_000)))
             frame = inbox.receive()

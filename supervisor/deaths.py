@@ -13,7 +13,7 @@ from pathlib import Path
 import uuid_utils
 from loguru import logger
 
-from bus import codec, messages, sockets
+from bus import codec, failpoints, messages, sockets
 from bus.errors import NotUnderstood
 from bus.messages import Peer
 from bus.vocabulary import Role
@@ -42,6 +42,7 @@ class Deaths:
         """Note a death. Nothing is noted of the store: it knows by its own start."""
         if peer.role is Role.STORE:
             self._on_known(peer)
+            self._send_at = 0.0  # what it was told last may be lost with it
             return
         identity = str(uuid_utils.uuid7())
         body = messages.ChildExited(peer=peer, status=status)
@@ -57,7 +58,9 @@ class Deaths:
             self._take(frame)
         if not self._waiting or now < self._send_at:
             return
-        sent = all(self._store.send(frame) for _, frame in self._waiting.values())
+        lost = failpoints.reach("supervisor.before_send_child_exited")  # telling the store of deaths; droppable
+        sent = lost or all(self._store.send(frame) for _, frame in self._waiting.values())
+        failpoints.reach("supervisor.after_send_child_exited")
         self._send_at = now + (self._resend_s if sent else RETRY_S)
 
     def wait_s(self, now: float) -> float:
@@ -76,5 +79,7 @@ class Deaths:
             logger.warning("Dropped a message from the store: {}", error)
             return
         if isinstance(message, messages.Ack) and message.id in self._waiting:
+            failpoints.reach("supervisor.before_take_ack")  # the store knows of a death
             peer, _ = self._waiting.pop(message.id)
             self._on_known(peer)
+            failpoints.reach("supervisor.after_take_ack")

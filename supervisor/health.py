@@ -14,6 +14,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from bus import standby
+
 BYTES_MAX = 4_096
 NOTICES_MAX = 1_000  # in one go, so that a child that shouts cannot stop the loop
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
@@ -25,6 +27,7 @@ class Notice(Struct, frozen=True):
     pid: int
     ready: bool
     alive: bool
+    stands_by: bool = False
 
 
 class Notices:
@@ -62,7 +65,8 @@ def parse(text: bytes, pid: int) -> Notice:
     """Return what a datagram says. Lines that are not ours, and bytes that are no text, say nothing."""
     lines = text.split(b"\n")
     ready = b"READY=1" in lines
-    return Notice(pid, ready=ready, alive=ready or b"WATCHDOG=1" in lines)
+    alive = ready or b"WATCHDOG=1" in lines
+    return Notice(pid, ready=ready, alive=alive, stands_by=standby.STANDS_BY.encode() in lines)
 
 
 def _sender(ancillary: list[tuple[int, int, bytes]]) -> int | None:

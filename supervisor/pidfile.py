@@ -19,6 +19,7 @@ import msgspec
 from loguru import logger
 from msgspec import Struct
 
+from bus import failpoints
 from bus.messages import Peer
 from supervisor.process import start_time
 
@@ -28,7 +29,7 @@ NAME = re.compile(r"([a-z]+)\.([1-9][0-9]?)\.pid")
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True):
-    """What stands in a pid file. `peer` is None for a supervisor."""
+    """What stands in a pid file. `peer` is None for a supervisor and for a spare."""
 
     pid: int
     started: str
@@ -45,9 +46,11 @@ def write(path: Path, pid: int, peer: Peer | None = None) -> None:
     started = start_time(pid)
     if started is None:
         return  # gone already: there is nothing to prove
+    failpoints.reach("supervisor.before_pidfile")  # writing down who runs
     draft = path.with_suffix(".new")
     draft.write_bytes(msgspec.json.encode(Entry(pid, started, peer)))
     draft.rename(path)
+    failpoints.reach("supervisor.after_pidfile")
 
 
 def read(path: Path) -> Entry | None:
@@ -63,7 +66,9 @@ def remove(path: Path, incarnation: str) -> None:
     """Remove the pid file of this incarnation; the one of its successor stays."""
     found = read(path)
     if found is not None and found.peer is not None and found.peer.incarnation == incarnation:
+        failpoints.reach("supervisor.before_forget")  # removing the pid file of a child whose death the store knows
         path.unlink(missing_ok=True)
+        failpoints.reach("supervisor.after_forget")
 
 
 def path_of(run_folder: Path, peer: Peer) -> Path:
@@ -77,6 +82,21 @@ def children(run_folder: Path) -> list[Entry]:
     return [entry for path in paths if (entry := read(path)) is not None and entry.peer is not None]
 
 
+def spare_path(run_folder: Path, scope: str, role: str) -> Path:
+    """Return the path of a spare's pid file. `scope`: its supervisor's."""
+    return run_folder / f"spare.{scope}.{role}.pid"
+
+
+def spares(run_folder: Path, scope: str) -> list[Entry]:
+    """Return the spares that an earlier supervisor of this scope started, living or not, and remove their files."""
+    found = []
+    for path in sorted(run_folder.glob(f"spare.{scope}.*.pid")):
+        if (entry := read(path)) is not None:
+            found.append(entry)
+        path.unlink(missing_ok=True)
+    return found
+
+
 def end_leftovers(entries: list[Entry], grace_s: float) -> None:
     """End those of these processes that still run: in order at first, after `grace_s` by SIGKILL. Waits for them.
 
@@ -86,15 +106,17 @@ def end_leftovers(entries: list[Entry], grace_s: float) -> None:
     for entry in entries:
         descriptor = _open(entry)
         if descriptor is not None:
-            name = entry.peer.name if entry.peer else "?"
+            name = entry.peer.name if entry.peer else "A spare"
             logger.warning("{} (pid {}) is left over from an earlier supervisor; ending it", name, entry.pid)
             living[descriptor] = entry
     for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_WAIT_S)):
         for descriptor, entry in living.items():
+            failpoints.reach("supervisor.before_end_leftover")  # one signal to a child of an earlier supervisor
             with contextlib.suppress(ProcessLookupError):
                 if number is signal.SIGKILL:
                     os.killpg(entry.pid, number)  # it leads its group: we started it so
                 signal.pidfd_send_signal(descriptor, number)
+            failpoints.reach("supervisor.after_end_leftover")
         _wait(living, wait_s)
     for descriptor, entry in living.items():
         logger.error("pid {} does not even end by SIGKILL", entry.pid)

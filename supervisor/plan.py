@@ -125,13 +125,20 @@ class Plan:
         slot = self.slots[slot_id]
         if slot.phase is Phase.STARTING:
             took_s = now - (slot.started_at or now)
-            self._say("INFO", f"{slot.name} is ready after {took_s:.1f} s")
+            self._say("INFO", f"{slot.name} is ready after {took_s:.2f} s")
             self._put(replace(slot, phase=Phase.READY, ready_at=now, beat_at=now, ever_ready=True))
             self._settled_once = self._settled_once or self.settled
 
+    def handed_over(self, slot_id: SlotId, now: float) -> None:
+        """The process that was to be started is a spare: it lives already, and must say so soon."""
+        self._put(replace(self.slots[slot_id], due_at=now + self._limits.watchdog_s))
+
     def beat(self, slot_id: SlotId, now: float) -> None:
         """The process says that it is alive."""
-        self._put(replace(self.slots[slot_id], beat_at=now))
+        slot = self.slots[slot_id]
+        if slot.phase is Phase.STARTING and slot.beat_at is None:
+            slot = replace(slot, due_at=(slot.started_at or now) + self._limits.start_s)
+        self._put(replace(slot, beat_at=now))
 
     def exited(self, slot_id: SlotId, returncode: int, now: float, *, how: str = "") -> None:
         """The process is certainly dead: it was waited for, or could not be started (`how` says why).

@@ -6,6 +6,7 @@ end of a pipe, the lifeline: when this process dies, however it dies, they read 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from bus import failpoints, standby
 from bus.messages import Peer
 from bus.vocabulary import Role
 from config import load
@@ -37,26 +39,29 @@ class Lifeline:
         os.close(self._writing)
 
 
-class Child:
+class Process:
     """One living process, from its start until it was waited for."""
 
-    def __init__(self, peer: Peer, process: subprocess.Popen[bytes]) -> None:
-        self.peer = peer
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.pid = process.pid
         self.pidfd = os.pidfd_open(process.pid)
         self._process = process
 
     def send(self, number: signal.Signals) -> None:
         """Signal the process. By pidfd: it cannot reach another one that got the same number later."""
+        failpoints.reach("supervisor.before_signal")  # one signal to one child or spare
         try:
             signal.pidfd_send_signal(self.pidfd, number)
         except ProcessLookupError:
             return  # it ended just now; the pidfd says so, too
+        failpoints.reach("supervisor.after_signal")
 
     def kill(self) -> None:
         """End the process and all that it started in its session. Works on stopped ones as well."""
+        failpoints.reach("supervisor.before_kill")  # SIGKILL to a child or spare and to its group
         self.send(signal.SIGKILL)
         self._kill_group()
+        failpoints.reach("supervisor.after_kill")
 
     def reap(self) -> int | None:
         """Return how the process ended (negative: the signal), or None while it lives. Never waits.
@@ -65,6 +70,7 @@ class Child:
         """
         if os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return None
+        failpoints.reach("supervisor.before_reap")  # taking the exit status of a process that has ended
         # Before the wait: until then nobody else can get this number.
         self._kill_group()
         return self._process.wait()
@@ -79,26 +85,80 @@ class Child:
             return  # the group is empty
 
 
+class Child(Process):
+    """A process that is one incarnation of a slot."""
+
+    def __init__(self, peer: Peer, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(process)
+        self.peer = peer
+
+
+class Spare(Process):
+    """A process that waits to become a child. It reads its turn from a pipe whose writing end only we hold."""
+
+    def __init__(self, process: subprocess.Popen[bytes], turn: int) -> None:
+        super().__init__(process)
+        self.ended_by_us = False
+        self._turn = turn
+
+    def hand_over(self, peer: Peer) -> Child | None:
+        """Tell it who it is from now on. None: it is dead. The caller lets go of this object afterwards."""
+        try:
+            os.write(self._turn, standby.line_of(standby.Turn(peer.slot, peer.incarnation)))
+        except BrokenPipeError:
+            return None
+        return Child(peer, self._process)
+
+    def end(self) -> None:
+        """Kill it: it holds nothing that would want an orderly end."""
+        self.ended_by_us = True
+        self.kill()
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for the end of a killed one; one that the kernel does not let go within `timeout_s` is left to it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
+
+    def close(self) -> None:
+        super().close()
+        os.close(self._turn)
+
+
 def spawn(command: Sequence[str], peer: Peer, lifeline: Lifeline, extra: Mapping[str, str]) -> Child:
     """Start a child. `extra` is added to its environment. Raises OSError when the system cannot start it."""
-    environment = {**os.environ, **extra}
-    environment.pop("WATCHDOG_PID", None)  # it would name us: the child would not beat
-    environment |= {
-        "PILOT_SLOT": str(peer.slot),
-        "PILOT_INCARNATION": peer.incarnation,
-        "PILOT_LIFELINE_FD": str(lifeline.reading),
-        "PYTHONUNBUFFERED": "1",
-    }
-    process = subprocess.Popen(
+    own = {"PILOT_SLOT": str(peer.slot), "PILOT_INCARNATION": peer.incarnation}
+    return Child(peer, _popen(command, lifeline, {**extra, **own}))
+
+
+def spawn_spare(command: Sequence[str], lifeline: Lifeline, extra: Mapping[str, str]) -> Spare:
+    """Start a spare. `extra` is added to its environment. Raises OSError when the system cannot start it."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    try:
+        process = _popen(command, lifeline, {**extra, standby.ENV: str(reading)}, reading)
+    except OSError:
+        os.close(writing)
+        raise
+    finally:
+        os.close(reading)
+    return Spare(process, writing)
+
+
+def _popen(
+    command: Sequence[str], lifeline: Lifeline, extra: Mapping[str, str], *descriptors: int
+) -> subprocess.Popen[bytes]:
+    environment = dict(os.environ)
+    for name in ("WATCHDOG_PID", "PILOT_SLOT", "PILOT_INCARNATION", standby.ENV):
+        environment.pop(name, None)  # they would speak of us: a child that reads our pid there would not beat
+    environment |= {**extra, "PILOT_LIFELINE_FD": str(lifeline.reading), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         env=environment,
         cwd=load.ROOT,
         close_fds=True,
-        pass_fds=(lifeline.reading,),
+        pass_fds=(lifeline.reading, *descriptors),
         start_new_session=True,
     )
-    return Child(peer, process)
 
 
 def start_time(pid: int) -> str | None:

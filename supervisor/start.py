@@ -41,6 +41,7 @@ def run_all(
     monitor_only: bool = False,
     once: bool = False,
     restart: bool = True,
+    spares: bool = False,
     commands: process.Commands | None = None,
 ) -> int:
     """Supervise all names of the Procfile; return the exit code.
@@ -66,6 +67,7 @@ def run_all(
         slots=tuple(formation.slots(wanted)),
         limits=limits_of(settings, restart=restart, may_give_up=not once),
         environment=_environment(profile, run_folder),
+        spares=restart and (spares or settings.supervisor.spares),
     )
     with contextlib.ExitStack() as at_end:
         at_end.callback(lock.release)
@@ -78,6 +80,7 @@ def run_one(
     profile: str | None,
     *,
     restart: bool = True,
+    spares: bool = False,
     commands: process.Commands | None = None,
 ) -> int:
     """Supervise one process of `name`; return the exit code.
@@ -101,6 +104,7 @@ def run_one(
             slots=((role, number),),
             limits=alone(limits_of(settings, restart=restart), role),
             environment=_environment(profile, run_folder),
+            spares=restart and (spares or settings.supervisor.spares),
         )
         return _run(task, settings, run_folder, commands, once=False)
 

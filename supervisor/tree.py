@@ -25,7 +25,7 @@ from bus.errors import PilotError
 from bus.messages import Peer
 from bus.vocabulary import ExitCode, Role
 from config.settings import Settings
-from supervisor import control, formation, pidfile, plan, process
+from supervisor import control, formation, pidfile, plan, process, spares
 from supervisor.deaths import Deaths
 from supervisor.health import Notices
 from supervisor.slots import Limits, Phase, Slot, SlotId, describe
@@ -47,6 +47,7 @@ class Task(Struct, frozen=True, kw_only=True):
     slots: tuple[SlotId, ...]
     limits: Limits
     environment: dict[str, str]
+    spares: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -87,6 +88,14 @@ class Tree:
         self._deaths = Deaths(me, run_folder, settings.bus, self._death_is_known)
         self._poller = sockets.Poller()
         self._wakeup, self._wakeup_writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._spares = spares.Spares(
+            task.scope,
+            run_folder,
+            self._poller,
+            limits=task.limits,
+            spawn=lambda role: process.spawn_spare(self._commands(role), self._lifeline, self._extra()),
+            jitter=random.random,
+        )
         for source in (self._notices.fileno(), self._mailbox.socket, self._deaths.inbox, self._wakeup):
             self._poller.register(source)
         self._signals_seen = 0
@@ -124,13 +133,18 @@ class Tree:
         self._take_requests(now)
         self._deaths.turn(now)
         self._look_outside(now)
+        if self.plan.exit_code is not None:
+            self._spares.end()
         for action in self.plan.due(now):
             self._do(action, now)
+        self._look_after_spares(now)
         if not self._said_ready and self._children and self.plan.settled:
             self._said_ready = True
             if self._task.is_whole:
                 logger.info("All {} processes are ready", len(self._children))
+            failpoints.reach("supervisor.before_ready")  # telling systemd that all processes are ready
             runtime.notify("READY=1")
+            failpoints.reach("supervisor.after_ready")
         runtime.notify("WATCHDOG=1")
 
     def _take_signals(self, now: float) -> None:
@@ -153,6 +167,8 @@ class Tree:
         by_pid = {child.pid: slot_id for slot_id, child in self._children.items()}
         for notice in self._notices.receive():
             slot_id = by_pid.get(notice.pid)
+            if notice.stands_by and slot_id is None:
+                self._spares.stands_by(notice.pid)
             if slot_id is None or not notice.alive:
                 continue
             self.plan.beat(slot_id, now)
@@ -167,7 +183,7 @@ class Tree:
             self._poller.unregister(child.pidfd)
             child.close()
             del self._children[slot_id]
-            failpoints.reach("supervisor.after_reap")
+            failpoints.reach("supervisor.after_reap")  # the child is gone, its death not yet noted
             self._bury(child.peer, describe(returncode))
             self.plan.exited(slot_id, returncode, now)
 
@@ -185,6 +201,14 @@ class Tree:
         slot = self.plan.slots.get((Role.SCANNER, 1))
         if scanner and slot and slot.phase is Phase.READY and self._cycle_done(scanner.peer.incarnation):
             self._begin_to_stop("The daily cycle is done: stopping", now)
+
+    def _look_after_spares(self, now: float) -> None:
+        """After the plan: what died is on its way again, and only then a processor may be spent on the next death."""
+        present = self.plan.slots.values()
+        wanted = {slot.role for slot in present if not slot.leaving and slot.phase is not Phase.GIVEN_UP}
+        if not self._task.spares or self.plan.exit_code is not None:
+            wanted = set()
+        self._spares.turn(wanted, now, busy=any(slot.phase is Phase.STARTING for slot in present))
 
     def _begin_to_stop(self, why: str, now: float) -> None:
         runtime.notify("STOPPING=1")
@@ -217,22 +241,30 @@ class Tree:
     def _start(self, slot_id: SlotId, now: float) -> None:
         role, number = slot_id
         peer = Peer(role, number, runtime.new_incarnation())
-        extra = {
+        child = self._spares.take(peer)
+        if child is not None:
+            self.plan.handed_over(slot_id, now)
+            logger.info("{} is its spare from now on (pid {})", peer.name, child.pid)
+        else:
+            failpoints.reach("supervisor.before_spawn")  # starting a child process
+            try:
+                child = process.spawn(self._commands(role), peer, self._lifeline, self._extra())
+            except OSError as error:
+                self.plan.exited(slot_id, ExitCode.GAVE_UP, now, how=f"could not be started: {error}")
+                return
+            failpoints.reach("supervisor.after_spawn")
+            pidfile.write(pidfile.path_of(self._run_folder, peer), child.pid, peer)
+            logger.info("Started {} (pid {})", peer.name, child.pid)
+        self._children[slot_id] = child
+        self._poller.register(child.pidfd)
+
+    def _extra(self) -> dict[str, str]:
+        """Return what is added to the environment of children and spares."""
+        return {
             **self._task.environment,
             "NOTIFY_SOCKET": str(self._notices.path),
             "WATCHDOG_USEC": str(int(self._task.limits.watchdog_s * 1_000_000)),
         }
-        failpoints.reach("supervisor.before_spawn")
-        try:
-            child = process.spawn(self._commands(role), peer, self._lifeline, extra)
-        except OSError as error:
-            self.plan.exited(slot_id, ExitCode.GAVE_UP, now, how=f"could not be started: {error}")
-            return
-        failpoints.reach("supervisor.after_spawn")
-        self._children[slot_id] = child
-        self._poller.register(child.pidfd)
-        pidfile.write(pidfile.path_of(self._run_folder, peer), child.pid, peer)
-        logger.info("Started {} (pid {})", peer.name, child.pid)
 
     def _signal(self, slot_id: SlotId, number: signal.Signals) -> None:
         if child := self._children.get(slot_id):
@@ -268,6 +300,8 @@ class Tree:
         elif isinstance(request, control.Restart):
             slots = formation.slots_named(request.name, list(self.plan.slots))
             logger.info("Asked to restart {}", request.name)
+            for role, _ in slots:
+                self._spares.retire(role)  # whoever asks may have changed the program or a secret
             self.plan.restart(slots, now)
 
     def _scale(self, request: control.Scale, now: float) -> None:
@@ -293,7 +327,7 @@ class Tree:
             pid=os.getpid(),
             profile=self._settings.profile,
             stopping=self.plan.exit_code is not None,
-            children=tuple(self._status_of(slot, now) for slot in slots),
+            children=(*(self._status_of(slot, now) for slot in slots), *self._spares.status(now)),
         )
 
     def _status_of(self, slot: Slot, now: float) -> control.ChildStatus:
@@ -316,7 +350,8 @@ class Tree:
             for entry in pidfile.children(self._run_folder)
             if entry.peer and (self._task.is_whole or (entry.peer.role, entry.peer.slot) in self._task.slots)
         ]
-        pidfile.end_leftovers(ours, self._settings.supervisor.stop_s)
+        spares_left = pidfile.spares(self._run_folder, self._task.scope)
+        pidfile.end_leftovers([*ours, *spares_left], self._settings.supervisor.stop_s)
         for entry in ours:
             if entry.peer and not entry.lives:
                 self._bury(entry.peer, "was gone when this supervisor started")
@@ -341,6 +376,7 @@ class Tree:
 
     def _close(self) -> None:
         """Leave nothing behind. Children that still run read end of file on the lifeline."""
+        self._spares.close()
         self._lifeline.close()
         self._mailbox.close()
         self._notices.close()

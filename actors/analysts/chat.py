@@ -21,6 +21,7 @@ from actors.analysts import prompts
 from actors.analysts.analyst import AnalysisError
 from actors.analysts.prompts import ChatMessage
 from actors.console import text
+from bus import failpoints
 from bus.clock import Clock
 from config.settings import Llm
 
@@ -226,11 +227,13 @@ class Endpoint:
             ResponseTooLarge: more than `RESPONSE_BYTES_MAX`; the rest was not read.
         """
         body = bytearray()
+        failpoints.reach("llm.before_request")  # one HTTP request to the endpoint of the language model
         async with self._client.stream(method, f"{self._base_url}{path}", json=payload) as response:
             async for chunk in response.aiter_raw():
                 body += chunk
                 if len(body) > RESPONSE_BYTES_MAX:
                     raise ResponseTooLarge(f"the answer exceeded {RESPONSE_BYTES_MAX} bytes")
+            failpoints.reach("llm.after_request")
             return response.status_code, response.headers, bytes(body)
 
     def _refused(self, status: int, headers: Mapping[str, str], body: bytes, dialect: Dialect) -> _Failure:

@@ -254,6 +254,8 @@ class Desk:
             return error
         finally:
             self._left_s = self._clock.monotonic()
+            # The store has counted this request with the reservation.
+            self._client.requests.writes = max(0, self._client.requests.writes - 1)
 
     async def _found_open(self, work: Execute, plan: OrderPlan, position: Position) -> None:
         """Record a position once its stop is seen, or its end when it had to be closed.

@@ -14,6 +14,7 @@ import msgspec
 
 from actors.market.errors import ScanError
 from actors.market.job import ScanJob, ScanResult
+from bus import failpoints
 from config import load
 
 RESULT_BYTES_MAX = 1_000_000
@@ -31,6 +32,7 @@ async def run(
     Raises:
         ScanError: it could not be started, ran longer than `limit_s`, died, or wrote no result. Transient.
     """
+    failpoints.reach("scanner.before_spawn")  # starting the child process of the scan
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -41,6 +43,7 @@ async def run(
         )
     except OSError as error:
         raise ScanError(f"the scan could not be started: {error}", transient=True) from error
+    failpoints.reach("scanner.after_spawn")
     talk = asyncio.create_task(_talk(process, msgspec.json.encode(job) + b"\n"))
     stop = asyncio.create_task(stopping.wait())
     try:
@@ -52,7 +55,9 @@ async def run(
         raise ScanError(f"the scan took longer than {limit_s:g} s and was killed", transient=True)
     finally:
         if process.returncode is None:
+            failpoints.reach("scanner.before_kill")  # ending a scan that takes too long, or at a stop
             process.kill()
+            failpoints.reach("scanner.after_kill")
         stop.cancel()
         # Ends because the child has ended; waited for so that neither pipe nor process is left behind.
         await asyncio.wait((talk,))

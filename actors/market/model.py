@@ -139,7 +139,7 @@ def model_id(found_fingerprint: str) -> str:
 
 def save(folder: Path, card: Card, boosters: Sequence[lightgbm.Booster]) -> Model:
     """Write a model beside the others in one step, replace one of the same name, drop the oldest, and return it."""
-    failpoints.reach("model.before_save")
+    failpoints.reach("model.before_save")  # writing a trained model
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = folder / f".{card.model_id}.{os.getpid()}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -153,8 +153,10 @@ def save(folder: Path, card: Card, boosters: Sequence[lightgbm.Booster]) -> Mode
     durable.write_in_place(temporary / CARD, msgspec.json.format(msgspec.json.encode(card)))
     durable.sync_folder(temporary)
     # A folder cannot be renamed onto one that holds files. Dying between the two costs one training, nothing else.
+    failpoints.reach("model.before_replace")  # removing the model of that name and renaming the new one
     shutil.rmtree(folder / card.model_id, ignore_errors=True)
     temporary.rename(folder / card.model_id)
+    failpoints.reach("model.after_replace")
     durable.sync_folder(folder)
     failpoints.reach("model.after_save")
     _prune(folder, keep=card.model_id)

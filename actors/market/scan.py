@@ -19,6 +19,7 @@ import msgspec
 
 from actors.market.errors import BadBars, ModelMismatch, ScanError
 from actors.market.job import Failed, LeftOut, Ranked, ScanJob, ScanResult, Skipped
+from bus import failpoints
 from config.load import ConfigError
 from config.settings import Scanner
 
@@ -41,8 +42,11 @@ def main() -> None:
     os.dup2(2, 1)
     job = msgspec.json.decode(_read_line(0), type=ScanJob)
     threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
+    result = msgspec.json.encode(scan(job))
+    failpoints.reach("scan.before_result")  # the child's answer to the scanner
     with os.fdopen(channel, "wb") as out:
-        out.write(msgspec.json.encode(scan(job)))
+        out.write(result)
+    failpoints.reach("scan.after_result")
     sys.stderr.flush()
 
 

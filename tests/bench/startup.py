@@ -1,4 +1,4 @@
-"""CPU of each process from exec to ready, measured with a notify socket of its own. Run: `python -m tests.bench.startup`.
+"""CPU of each process from exec to ready, by a notify socket of its own: `python -m tests.bench.startup`.
 
 The light processes (store, llm, executor, monitor) must stay under half a second: it bounds recovery.
 """

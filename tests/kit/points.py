@@ -1,11 +1,12 @@
 """Every named point of the product, found by reading its source, and the list of them in docs/testing.md.
 
-`python -m tests.kit.points` rewrites that list. Nothing is imported from the product but the table of who may send what.
+`python -m tests.kit.points` rewrites that list. Of the product it imports only the table of who may send what.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import sys
 import tokenize
@@ -43,14 +44,15 @@ class Call:
         return "{" in self.name
 
 
-def calls() -> list[Call]:
+@functools.cache
+def calls() -> tuple[Call, ...]:
     """Return every call of `reach` in the product, by file and line."""
     found: list[Call] = []
     for room in ROOMS:
         for path in sorted((ROOT / room).rglob("*.py")):
             if path.name != "failpoints.py":
                 found.extend(_calls_in(path))
-    return found
+    return tuple(found)
 
 
 def names() -> list[str]:
@@ -100,7 +102,7 @@ def rewritten(page: str) -> str:
     return f"{head}{BEGIN}\n{table()}{END}{tail}"
 
 
-def _places(found: list[Call]) -> dict[str, list[str]]:
+def _places(found: tuple[Call, ...]) -> dict[str, list[str]]:
     places: dict[str, list[str]] = {}
     for call in sorted(found, key=lambda one: (one.name.replace(".after_", ".before_"), one.name)):
         places.setdefault(call.name, [])
@@ -120,9 +122,8 @@ def _calls_in(path: Path) -> Iterator[Call]:
     bare = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and is_reach(node):
-            yield Call(
-                name_of(node), str(path.relative_to(ROOT)), node.lineno, comments.get(node.lineno, ""), id(node) not in bare
-            )  # fmt: skip
+            where, comment = str(path.relative_to(ROOT)), comments.get(node.lineno, "")
+            yield Call(name_of(node), where, node.lineno, comment, id(node) not in bare)
 
 
 def is_reach(node: ast.Call) -> bool:
@@ -152,6 +153,7 @@ def _part(part: ast.expr) -> str:
 def _expanded(pattern: str) -> set[str]:
     """Return the points that a generic name stands for: only messages that the process may send or is sent."""
     point = pattern.partition(".")[2]
+    kinds: tuple[type[object], ...]
     if pattern.startswith("store."):
         kinds = get_args(messages.FromStore)
         return {pattern.replace("{step}", step_of(kind)) for kind in kinds if "{step}" in pattern}
@@ -159,7 +161,6 @@ def _expanded(pattern: str) -> set[str]:
     for role in linked():
         sent = messages.MAY_SEND[role]
         beats = (messages.Beat,) if messages.Beat in sent else ()
-        kinds: tuple[type[object], ...]
         if "send" in point:
             kinds = sent
         elif "after_ack" in point:

@@ -7,6 +7,7 @@ only a hand for others (WRAPPERS), each of its calls is a step of the caller ins
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ METHODS = {
     "rename", "write_text", "write_bytes", "truncate", "wal_checkpoint", "backup", "send", "sendto", "stream", "kill",
     "terminate", "send_signal", "symlink_to", "hardlink_to",
 }  # fmt: skip
+AT_THE_BROKER = {"open_position", "edit_position", "close_position"}  # called on a client; reads are Transport.read
 HTTPX = {"get", "post", "put", "patch", "delete", "request", "stream"}
 WRAPPERS = {  # the call as it is written: where it is defined
     "durable.write": "actors/market/durable.py",
@@ -31,9 +33,14 @@ WRAPPERS = {  # the call as it is written: where it is defined
     "connection.sync_folder": "store/connection.py",
     "sync_folder": "store/connection.py",
     "_sync_folder": "actors/broker/paper/journal.py",
+    "self._post": "actors/desk/placing.py",
     "self._exchange": "actors/broker/transport.py",
     "self._kill_group": "supervisor/process.py",
+    "_popen": "supervisor/process.py",
     "process.spawn": "supervisor/process.py",
+    "process.spawn_spare": "supervisor/process.py",
+    "self._spawn": "supervisor/tree.py",
+    "spare.hand_over": "supervisor/process.py",
 }
 
 
@@ -51,14 +58,15 @@ class Step:
         return f"{self.path}:{self.line} {self.function}: {self.text[:80]}"
 
 
-def steps() -> list[Step]:
+@functools.cache
+def steps() -> tuple[Step, ...]:
     """Return every step in the product."""
     found: list[Step] = []
     for room in points.ROOMS:
         for path in sorted((points.ROOT / room).rglob("*.py")):
             if path.name != "failpoints.py":
                 found.extend(steps_in(path.read_text(encoding="utf-8"), str(path.relative_to(points.ROOT))))
-    return found
+    return tuple(found)
 
 
 def steps_in(source: str, path: str) -> Iterator[Step]:
@@ -89,6 +97,8 @@ def _step(node: ast.AST) -> str | None:
         or called in WRAPPERS
         or (bool(room) and last in METHODS)
         or (room == "httpx" and last in HTTPX)
+        or (room.endswith("client") and last in AT_THE_BROKER)
+        or (called == "runtime.notify" and _text(node.args[0]) == "READY=1")
         or (last == "replace" and len(node.args) == 1 and not node.keywords)  # a path's; a string's has two
         or (last == "execute" and bool(node.args) and _text(node.args[0]).startswith("COMMIT"))
         or (last in ("open", "fdopen") and called != "os.open" and _writes(node))

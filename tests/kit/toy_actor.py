@@ -4,6 +4,7 @@ Arguments: folder and role. The behaviour is the word in `<folder>/<role>.<slot>
 `normal`. Each life adds a line to `<folder>/lives`.
 """
 
+import json
 import os
 import select
 import signal
@@ -36,8 +37,31 @@ def note(folder: Path, what: str) -> None:
         file.write(what + "\n")
 
 
+def wait_for_turn(folder: Path, role: str) -> bool:
+    """Wait as a spare does, if this is one; return False when the supervisor is gone."""
+    given = os.environ.pop("PILOT_STANDBY_FD", "")
+    if not given:
+        return True
+    note(folder, f"{role}.spare started {os.getpid()}")
+    word = behaviour(folder, role, "spare")
+    if word.startswith("exit "):
+        sys.exit(int(word.removeprefix("exit ")))
+    if word != "never_warm":
+        notify("X_STANDBY=1")
+    line = os.read(int(given), 200)
+    if not line:
+        return False
+    turn = json.loads(line)
+    os.environ["PILOT_SLOT"], os.environ["PILOT_INCARNATION"] = str(turn["slot"]), turn["incarnation"]
+    return True
+
+
 def main() -> int:
-    folder, role, slot = Path(sys.argv[1]), sys.argv[2], os.environ["PILOT_SLOT"]
+    folder, role = Path(sys.argv[1]), sys.argv[2]
+    if not wait_for_turn(folder, role):
+        note(folder, f"{role}.spare saw the supervisor end")
+        return 0
+    slot = os.environ["PILOT_SLOT"]
     name, word = f"{role}.{slot}", behaviour(folder, role, slot)
     lifeline = int(os.environ["PILOT_LIFELINE_FD"])
     stopping: list[int] = []
