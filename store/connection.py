@@ -102,6 +102,8 @@ def inspect(path: Path) -> None:
         flags = apsw.SQLITE_OPEN_READWRITE if is_cut_off else apsw.SQLITE_OPEN_READONLY
         db = apsw.Connection(str(path), flags=flags)
         try:
+            # After a kill, a reader that came first holds the file while it recovers the log.
+            db.set_busy_timeout(READER_BUSY_MS)
             found = int(str(db.pragma("user_version")))
             if found > version():
                 raise DatabaseRefused(
