@@ -102,6 +102,11 @@ class House:
             await self._again
         await self._serving.__aexit__(None, None, None)
 
+    async def is_back(self) -> None:
+        """Wait for the end of a restart that is under way."""
+        if self._again is not None:
+            await asyncio.shield(self._again)
+
     def _die(self) -> None:
         self._again = asyncio.create_task(self._restart())
 
@@ -220,6 +225,8 @@ class Floor:
                 if self.executor._work:
                     await asyncio.sleep(0.002)
                 else:
+                    # Held time passes in no time: a retry must not meet a broker that is half-way through its restart.
+                    await self.house.is_back()
                     await self.pass_time(IDLE_STEP_S)
         finally:
             self._links[EXECUTOR].stopping.set()
