@@ -32,7 +32,11 @@ class ActorHalf(Bounded):
             yield from self._take(world, life, "thinking")
         elif life.work[0] == "thinking":
             _, number, epoch = life.work
-            for kind in ("decide", "hold", "analysis_failed"):  # a release is the arrow of a failure, too
+            for kind in (
+                "decide",
+                "analysis_failed",
+                *["hold"] * self.sizes.holds,
+            ):  # a release is the arrow of a failure, too
                 command = (kind, life.peer, number, epoch)
                 yield say(command), world.asking(life, command, "waiting"), ()
         else:

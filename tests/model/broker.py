@@ -96,6 +96,6 @@ def _row(request: Request) -> ClosedPosition:
     return ClosedPosition(
         id=request.position_id, symbol=plan.symbol, broker_symbol=plan.broker_symbol, side=plan.side,
         volume=plan.volume, open_price=plan.entry_price, close_price=Decimal("1.09510"), opened_at=request.at,
-        closed_at=request.closed_at, net_profit_cents=PROFIT_CENTS, profit_cents=PROFIT_CENTS, swap_cents=0, commission_cents=0,
-        reason="tp",
+        closed_at=request.closed_at, net_profit_cents=PROFIT_CENTS, profit_cents=PROFIT_CENTS, swap_cents=0,
+        commission_cents=0, reason="tp",
     )  # fmt: skip

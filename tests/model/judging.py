@@ -1,4 +1,4 @@
-"""What must hold in the store's machine: the checker of the chaos runs, and the truths that only a test's broker knows."""
+"""What must hold in the store's machine: the checker of the chaos runs, and truths that only a test's broker knows."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ BOUNDS = {
 DEEP_BOUNDS = {
     "orders, two deaths": replace(ORDERS, crashes=2),
     "orders, everything once": replace(ORDERS, copies=1, cancels=1),
-    "leases, one death of analyst and store": replace(LEASES, restarts=1),
+    "leases, one death of analyst and store": replace(LEASES, restarts=1, holds=True),
     "leases, one message twice, one cancel": replace(LEASES, crashes=0, copies=1, cancels=1),
     "the whole path, one death of actor and store": replace(WHOLE, restarts=1),
 }

@@ -125,6 +125,7 @@ class Sizes:
     restarts: int = 1  # of the store
     copies: int = 1  # of work that was sent twice
     cancels: int = 1
+    holds: bool = False  # analysts may decide HOLD, too: it ends as a cancel does
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ def good() -> Histories:
         ),
         writes_counted=1,
         received=(SENT,),
+        asked={"p1": SENT},
         placed=(Placed("p1", Decimal("1.0801"), is_open=False, net_profit_cents=-120),),
         placements=({"position_id": "p1"},),
         acks=tuple(an_ack(number, kind) for number, kind in enumerate(COMMANDS)),
@@ -89,6 +90,10 @@ def moved(number: int, **changes: Any) -> tuple[Transition, ...]:
     return tuple(journal)
 
 
+FAILED: dict[str, Any] = {
+    "orders": (replace(good().orders[0], status=OrderStatus.FAILED, position_id=None),),
+    "asked": {"p1": SENT},
+}
 PLANTED: list[tuple[str, dict[str, Any]]] = [
     ("acked is recorded", {"commands": good().commands[:-1]}),
     ("acked is recorded", {"acks": (*good().acks, an_ack(99, ""))}),
@@ -106,6 +111,8 @@ PLANTED: list[tuple[str, dict[str, Any]]] = [
     ("an owned position exists", {"placed": ()}),
     ("a position is known", {"placements": ({"position_id": "p1"}, {"position_id": "p2"})}),
     ("a position is known", {"placements": ({"position_id": "p2"},), "alerts": ("halt",)}),
+    ("a failed order never existed", FAILED),
+    ("a failed order never existed", FAILED | {"halts": (a_halt(),), "alerts": ("halt",)}),
     ("a position has its stop", {"placed": (Placed("p1", Decimal(0), is_open=True, net_profit_cents=0),)}),
     ("an intent ends or lives", {"intents": (live(Status.CLAIMED, "dead"),)}),
     ("an intent ends or lives", {"intents": (live(Status.EXECUTING, "dead"),)}),
@@ -139,7 +146,7 @@ def test_every_check_has_a_planted_violation() -> None:
 
 
 def test_unowned_position_is_allowed_while_the_account_is_halted_and_says_so() -> None:
-    halted = replace(good(), placements=({"position_id": "p2"},), halts=(a_halt(),), alerts=("halt",))
+    halted = replace(good(), asked={}, placements=({"position_id": "p2"},), halts=(a_halt(),), alerts=("halt",))
     assert checker.check(halted, at_rest=True) == []
 
 
