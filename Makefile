@@ -28,8 +28,8 @@ start: setup  ## run the whole pipeline with the paper profile until Ctrl-C
 test: setup  ## run all tests
 	@$(BIN)/pytest
 
-chaos: setup  ## kill anything at any moment and check that nothing is lost (MINUTES=m storms, SEED=n repeats)
-	@$(BIN)/python -m tests.chaos.run $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+chaos: setup  ## kill anything at any moment and check that nothing is lost (MINUTES=m: storms; SWEEP=m; SEED=n)
+	@$(BIN)/python -m tests.chaos.run $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SWEEP),--sweep $(SWEEP)) $(if $(SEED),--seed $(SEED))
 
 bench: setup  ## print start-up and recovery times of every process
 	@$(BIN)/python -m tests.bench.startup

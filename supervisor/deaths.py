@@ -13,7 +13,7 @@ from pathlib import Path
 import uuid_utils
 from loguru import logger
 
-from bus import codec, failpoints, messages, sockets
+from bus import acklog, clock, codec, failpoints, messages, sockets
 from bus.errors import NotUnderstood
 from bus.messages import Peer
 from bus.vocabulary import Role
@@ -37,6 +37,7 @@ class Deaths:
         self._on_known = on_known
         self._waiting: OrderedDict[str, tuple[Peer, bytes]] = OrderedDict()
         self._send_at = 0.0
+        self._acks = acklog.open_log(me)
 
     def add(self, peer: Peer, status: str) -> None:
         """Note a death. Nothing is noted of the store: it knows by its own start."""
@@ -70,6 +71,8 @@ class Deaths:
     def close(self) -> None:
         self.inbox.close()
         self._store.close()
+        if self._acks is not None:
+            self._acks.close()
         self.inbox_path.unlink(missing_ok=True)
 
     def _take(self, frame: bytes) -> None:
@@ -80,6 +83,8 @@ class Deaths:
             return
         if isinstance(message, messages.Ack) and message.id in self._waiting:
             failpoints.reach("supervisor.before_take_ack")  # the store knows of a death
+            if self._acks is not None:
+                self._acks.write(message, messages.ChildExited.__name__, clock.iso(clock.SystemClock().now()))
             peer, _ = self._waiting.pop(message.id)
             self._on_known(peer)
             failpoints.reach("supervisor.after_take_ack")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import shutil
 import signal
 import tempfile
@@ -30,7 +29,7 @@ from config import load
 from config.settings import Bus
 from store.queries import DatabaseRefused, Reader
 from supervisor import pidfile
-from tests.chaos import checker, histories
+from tests.chaos import checker, histories, recovery
 from tests.chaos.checker import Finding
 from tests.chaos.figures import Tally
 from tests.kit import analysis, pipeline
@@ -51,7 +50,7 @@ SETTINGS: Changes = {
     "store": {"retry_backoff_s": 0.1, "attempts_max": 20},
     "scanner": {"seeds": 1, "bar_age_days_max": 3_650, "history_bars_min": 300, "train_bars_max": 300},
     "executor": {
-        "random_delay_s_max": 0.0, "quiet_s": 0.8, "look_interval_s": 0.1, "risk_per_trade_ratio": 0.0002,
+        "random_delay_s_max": 0.0, "quiet_s": 1.0, "look_interval_s": 0.1, "risk_per_trade_ratio": 0.0002,
     },
     "monitor": {
         "equity_poll_s": 0.3, "equity_poll_flat_s": 0.3, "janitor_interval_s": 0.7, "backup_interval_s": 0.7,
@@ -66,10 +65,9 @@ SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY", "AUDUSD", "USDCAD", "USDCHF", "NZDUSD")
 FIRST_BAR = date(2027, 1, 1)
 REST_S = 30.0
 ASK_S = 15.0
+STOP_S = 20.0
 STEP_S = 0.02
 OWN_SLOT = 50
-DEATH = re.compile(r"^(\d\d:\d\d:\d\d\.\d+) \w+ +supervisor +(\w+\.\d+) was killed by SIGKILL", re.MULTILINE)
-READY = re.compile(r"^(\d\d:\d\d:\d\d\.\d+) \w+ +supervisor +(\w+\.\d+) is ready", re.MULTILINE)
 
 
 class Stuck(Exception):
@@ -108,13 +106,13 @@ class Rig:
             return False
         return self.come_to_rest("the first scan")
 
-    def stop(self) -> None:
-        """Stop in order. A supervisor that was killed a moment ago has nothing left to stop."""
+    def stop(self, armed: str = "") -> None:
+        """Stop in order; only a point that is still `armed` may spoil it. A killed supervisor needs no stop."""
         self.supervised = False
         if self.run.root is not None and self.run.root.poll() is None:
-            code = self.run.stop(signal.SIGINT, 20)
-            if code != 0:
-                self.report("an orderly stop", f"the supervisor ended with {code}")
+            code = self.run.stop(signal.SIGINT, STOP_S)
+            if code != 0 and not (armed and self.run.fired(armed)):
+                self.report("an orderly stop", f"the supervisor ended with {code}\n{self.run.console()[-2_000:]}")
 
     def tend(self) -> None:
         """Start a supervisor that was killed, and wake whoever was stopped for long enough."""
@@ -294,7 +292,7 @@ class Rig:
             found = self.histories()
         except DatabaseRefused:
             return False
-        return not any(checker.closed_at_the_broker_is_closed_here(found)) and found.writes_counted >= 0
+        return not any(checker.closed_at_the_broker_is_closed_here(found))
 
     def _is_halted(self, reader: Reader) -> bool:
         return any(halt.kind == "hard" for halt in reader.halts())
@@ -325,23 +323,10 @@ class Rig:
         """Note a violation that no history shows: something that should have happened did not."""
         self.tally.findings.append(Finding(name, "lost", text))
 
-    def measure(self, *, keep: bool = False) -> None:
-        """Read from the supervisor's lines how long each kill took until the replacement was ready.
-
-        With `keep`, a kill without a replacement yet is looked for again the next time.
-        """
-        waiting: list[float] = []
-        console = self.run.console()
-        deaths = [(_moment(at), name) for at, name in DEATH.findall(console)]
-        ready = [(_moment(at), name) for at, name in READY.findall(console)]
-        for killed_at in self._killed_at:
-            name = next((name for at, name in deaths if at >= killed_at - 0.005), None)
-            back = next((at for at, who in ready if who == name and at > killed_at), None)
-            if back is not None:
-                self.tally.recovery_ms.append((back - killed_at) * 1_000)
-            elif keep:
-                waiting.append(killed_at)
-        self._killed_at = waiting
+    def measure(self) -> None:
+        """Take down how long the kills took that are recovered from by now."""
+        done, self._killed_at = recovery.measured(self.run.console(), self._killed_at)
+        self.tally.recovery_ms += done
 
     def _state(self) -> str:
         with contextlib.suppress(DatabaseRefused):
@@ -358,12 +343,6 @@ def _parent(pid: int) -> int:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except (OSError, IndexError):
         return 0
-
-
-def _moment(text: str) -> float:
-    """Return the wall time of a console line of today."""
-    clock = datetime.strptime(text, "%H:%M:%S.%f").time()  # noqa: DTZ007 - the console speaks local time
-    return datetime.combine(datetime.now().astimezone().date(), clock).timestamp()
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from tests.kit import leftovers
 
 SEEDS = Path(__file__).with_name("seeds.txt")
 LANES = 3  # a pipeline waits more than it computes: three keep two cores busy
-SWEEP_S = 300.0
+SWEEP_MINUTES = 5.0
 STORM_S = 100.0
 REPLAY_S = 30.0
 REPLAYS_MAX = 2
@@ -48,7 +48,7 @@ def main() -> int:
         minutes = f" MINUTES={asked.minutes:g}" if asked.minutes is not None else ""
         _say(f"Seed {seed}; the same again: make chaos SEED={seed}{minutes}")
         warm = rig.warm_models(folder)
-        for parts in _phases(asked.minutes, seed, warm):
+        for parts in _phases(asked.minutes, asked.sweep, seed, warm):
             _run(parts, total)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -68,17 +68,18 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, help="only storm, for about that long (0.5 and 60 both work)")
+    parser.add_argument("--sweep", type=float, default=SWEEP_MINUTES, help="minutes that the sweep may take")
     parser.add_argument("--seed", type=int, help="of everything that is drawn; without it a new one")
     return parser.parse_args()
 
 
-def _phases(minutes: float | None, seed: int, warm: Path) -> list[list[Part]]:
+def _phases(minutes: float | None, sweep_minutes: float, seed: int, warm: Path) -> list[list[Part]]:
     if minutes is not None:
         return [_storms(minutes * 60, seed, warm)]
     names = sweep.names()
     random.Random(seed).shuffle(names)  # what a time limit cuts off is not always the same
     lanes: list[Part] = [
-        (f"sweep {lane + 1}", sweep.lane, (names[lane::LANES], warm, SWEEP_S)) for lane in range(LANES)
+        (f"sweep {lane + 1}", sweep.lane, (names[lane::LANES], warm, sweep_minutes * 60)) for lane in range(LANES)
     ]
     others: list[Part] = [
         ("everything at once", disasters.kill_everything, (warm, seed, ALL_AT_ONCE, ALL_AT_ONCE_S)),

@@ -64,7 +64,7 @@ def _storm(rig: Rig, dice: random.Random, end: float) -> str:
             rig.close_positions(keep=POSITIONS_KEPT)
         if dice.random() < 0.2:
             _operate(rig)
-        rig.measure(keep=True)
+        rig.measure()
     return ", ".join(f"{times} x {event}" for event, times in sorted(met.items()))
 
 

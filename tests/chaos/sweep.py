@@ -21,6 +21,7 @@ from tests.kit import points
 ACTIONS = ("kill", "drop", "stop 2.5", "error")  # a stop that outlasts the watchdog
 # Passed only by the first start of all, by the training of a model, or when prices crash.
 FIRST_START = ("store.before_create", "store.after_create", "store.before_migrate", "store.after_migrate", "model.")
+AT_THE_STOP = ("store.before_checkpoint", "store.after_checkpoint")
 AT_A_CRASH = tuple(
     f"monitor.{point}{what}"
     for what in ("close", "raise_halt")
@@ -35,7 +36,7 @@ PROVOKED: dict[str, list[dict[str, Any]]] = {
     "_edit": [{"fault": "ignore_stop", "on": "open"}],
     "_close": [{"fault": "ignore_stop", "on": "open"}, {"fault": "reject_200", "on": "edit", "times": 3}],
     # Placed only after the next executor's first look, within its quiet period: not there yet is not absent.
-    "_look": [{"fault": "place_late", "on": "open", "seconds": 0.7}],
+    "_look": [{"fault": "place_late", "on": "open", "seconds": 0.65}],
     "_order_unknown": [{"fault": "lose_answer_reset", "on": "open"}],
     "_order_failed": [{"fault": "reject_200", "on": "open"}],
 }
@@ -78,18 +79,16 @@ class Sweep:
 
     def round(self, nth: int) -> None:
         """Let every point that still fires do so at its n-th pass, once with every action."""
+        apart = (*FIRST_START, *AT_THE_STOP, *AT_A_CRASH)
+        running = [name for name in self._names if not name.startswith(apart)]
         for action in self._actions:
-            apart = (*FIRST_START, *AT_A_CRASH)
-            self._on_running(
-                self._jobs([name for name in self._names if not name.startswith(apart)], action, RUNNING), nth
-            )
-            # What no running pipeline passes may be passed by a first start.
-            for point, _ in self._jobs([name for name in self._names if self._is_for_fresh(name)], action, FRESH):
+            self._on_running(self._jobs(running, action, RUNNING), nth)
+            for point, _ in self._jobs([name for name in self._names if name not in running], action, FRESH):
                 self._on_fresh(point, action, nth)
-
-    def _is_for_fresh(self, name: str) -> bool:
-        missed = (name, self._actions[0], RUNNING) in self._over and name not in self._reached
-        return missed or name.startswith((*FIRST_START, *AT_A_CRASH))
+        # What no running pipeline passes may be passed by a first start.
+        missed = [name for name in running if name not in self._reached]
+        for point, action in self._jobs(missed, self._actions[0], FRESH):
+            self._on_fresh(point, action, nth)
 
     def summary(self) -> str:
         missed = [name for name in self._names if name not in self._reached]
@@ -166,22 +165,33 @@ class Sweep:
             if not rig.wait(rig.run.all_settled, 30):
                 rig.report("the pipeline recovers", f"{what}: the first scan was never finished: {rig.run.counts()}")
                 held = False
-            rig.stop()
+            had_fired = rig.run.fired(point)
+            rig.stop(point)
+            if rig.run.fired(point) and not had_fired:
+                self._fired(rig, point, action, nth)
+                rig.start()
+                held = rig.come_to_rest(what) and held
+                rig.stop()
             if not held:
                 self._show(rig, what)
 
     def _see_through(self, rig: Rig, point: str, action: str, nth: int, what: str, where: str) -> bool:
         if rig.wait(lambda: rig.run.fired(point), FIRE_S if where == FRESH else 0):
-            self._reached[point] = max(self._reached.get(point, 0), nth)
+            self._fired(rig, point, action, nth)
             if action == "kill":
-                rig.tally.kills += 1
                 rig.note_kill_of(point)
-            else:
-                rig.tally.faults += 1
         else:
             # Not even once by a whole workload: then with no other action either.
             self._over.update((point, one, where) for one in (self._actions if nth == 1 else (action,)))
         return rig.come_to_rest(what)
+
+    def _fired(self, rig: Rig, point: str, action: str, nth: int) -> None:
+        self._reached[point] = max(self._reached.get(point, 0), nth)
+        self._over -= {(point, one, FRESH) for one in self._actions} if nth == 1 else set()
+        if action == "kill":
+            rig.tally.kills += 1
+        else:
+            rig.tally.faults += 1
 
     def _show(self, rig: Rig, what: str) -> None:
         self.tally.notes.append(f"--- console after {what} ---\n{rig.run.console()[-CONSOLE_CHARS:]}")
