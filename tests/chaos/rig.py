@@ -325,7 +325,7 @@ class Rig:
 
     def measure(self) -> None:
         """Take down how long the kills took that are recovered from by now."""
-        done, self._killed_at = recovery.measured(self.run.console(), self._killed_at)
+        done, self._killed_at = recovery.measured(self.run.console(), self._killed_at, time.time())
         self.tally.recovery_ms += done
 
     def _state(self) -> str:

@@ -1,0 +1,38 @@
+"""The time from a kill to the replacement is read from the right two lines."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from tests.chaos import recovery
+
+CONSOLE = """\
+10:00:00.000 INFO    supervisor  executor.1 is ready after 0.3 s
+10:00:05.010 WARNING supervisor  store.1 was killed by SIGKILL after 5 s; starting it again
+10:00:05.020 WARNING supervisor  executor.1 was killed by SIGKILL after 5 s; starting it again
+10:00:05.200 INFO    supervisor  store.1 is ready after 0.2 s
+"""
+
+
+def today(text: str) -> float:
+    moment = datetime.strptime(text, "%H:%M:%S.%f").time()  # noqa: DTZ007 - the console speaks local time
+    return datetime.combine(datetime.now().astimezone().date(), moment).timestamp()
+
+
+def test_kill_is_over_when_the_process_that_died_first_after_it_is_ready_again() -> None:
+    done, waiting = recovery.measured(CONSOLE, [today("10:00:05.000")], today("10:00:07.000"))
+    assert done == [pytest.approx(200, abs=1)]
+    assert waiting == []
+
+
+def test_kill_without_a_replacement_yet_waits() -> None:
+    killed = today("10:00:05.017")
+    assert recovery.measured(CONSOLE, [killed], killed + 60) == ([], [killed])
+
+
+def test_kill_that_the_supervisor_has_had_no_time_to_see_waits_and_one_it_never_saw_is_left_out() -> None:
+    killed = today("10:00:06.000")
+    assert recovery.measured(CONSOLE, [killed], killed + 0.1) == ([], [killed])
+    assert recovery.measured(CONSOLE, [killed], killed + 5) == ([], [])
