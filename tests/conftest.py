@@ -22,6 +22,7 @@ def pytest_configure() -> None:
         ):
             del os.environ[name]
     os.environ[leftovers.MARK] = str(os.getpid())
+    os.environ["SPT_NOENV"] = "1"  # else a process title wipes the environment that shows whose child it is
 
 
 @pytest.fixture(scope="session", autouse=True)
