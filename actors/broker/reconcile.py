@@ -18,6 +18,9 @@ from bus.records import Order, OrderPlan
 from bus.vocabulary import Side
 
 SKEW_S = 5.0  # how far the broker's clock may be behind ours
+DOUBT_S = (
+    900.0  # and how far before a closed row is surely older: the gate lets no order pass with clocks further apart
+)
 
 
 class Fingerprint(Struct, frozen=True, kw_only=True):
@@ -43,9 +46,12 @@ class FoundClosed(Struct, frozen=True):
 
 
 class Absent(Struct, frozen=True):
-    """Nothing in these lists is the order. `similar` are ids of unowned positions of the same symbol and side that are
-    not in the baseline but differ in stop, target, volume, or (open ones) in time by the broker's clock: an operator's
-    own trade, another unresolved order of ours, or a broker that rounds. Worth a warning, never a match."""
+    """Nothing in these lists is the order.
+
+    `similar` are ids of unowned positions of the same symbol and side that are not in the baseline but differ in stop,
+    target, volume, or in time by the broker's clock (closed ones by at most `DOUBT_S`: a baseline holds no closed
+    positions): an operator's own trade, another unresolved order of ours, or a broker that rounds. Never a match.
+    """
 
     similar: tuple[str, ...] = ()
 
@@ -93,9 +99,10 @@ def match(
     not_ours = owned_ids.union(order.baseline)
     opened = {held.id: held for held in open_positions if _may_be(held, wanted, not_ours)}
     rows = [row for row in closed_positions if row.id not in opened and _may_be(row, wanted, not_ours)]
-    closed = {row.id: row for row in whole(rows) if row.opened_at >= since}
+    doubtful_since = since - timedelta(seconds=DOUBT_S)
+    closed = {row.id: row for row in whole(rows) if row.opened_at >= doubtful_since}
     found_open = [held for held in opened.values() if held.opened_at >= since and _is_open_match(held, wanted)]
-    found_closed = [row for row in closed.values() if _is_closed_match(row, wanted)]
+    found_closed = [row for row in closed.values() if row.opened_at >= since and _is_closed_match(row, wanted)]
     found: list[Position | ClosedPosition] = [*found_open, *found_closed]
     if len(found) > 1:
         ids = tuple(sorted(one.id for one in found))

@@ -17,6 +17,7 @@ from actors.broker import reconcile
 from actors.broker.client import BrokerClient
 from actors.broker.errors import BrokerError, NotSent
 from actors.broker.wire import ClosedPosition, Position
+from actors.desk.settling import HISTORY_MARGIN_S
 from bus.clock import Clock
 from bus.failpoints import reach
 from bus.records import OrderPlan
@@ -24,7 +25,6 @@ from bus.records import OrderPlan
 EDITS_MAX = 3  # that reached the broker and were seen to have no effect
 CLOSES_MAX = 5
 STOP_SLACK = Decimal("0.02")
-HISTORY_MARGIN_S = 3_600.0
 UNSEEN_WAIT_S_MAX = 30.0
 
 Seen = Position | ClosedPosition | None  # None: the broker shows it nowhere, or was not reached
@@ -141,7 +141,8 @@ class Protector:
                 if seen.id == position.id:
                     return seen
             margin = timedelta(seconds=HISTORY_MARGIN_S)
-            rows = await self._client.closed_positions(position.opened_at - margin, now + margin)
+            until = max(now, position.opened_at) + margin
+            rows = await self._client.closed_positions(position.opened_at - margin, until)
         except BrokerError as error:
             logger.warning("Reading position {} back failed: {}", position.id, error)
             return None

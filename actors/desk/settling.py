@@ -25,7 +25,7 @@ from bus.failpoints import reach
 from bus.records import Order
 from store.queries import Reader
 
-HISTORY_MARGIN_S = 3_600.0  # asked for before the reservation and after now: clocks differ
+HISTORY_MARGIN_S = 172_800.0  # asked for on both sides: clocks differ, and a wide look costs the same one request
 LOOKS_MIN = 2
 LOOK_INTERVAL_S_MAX = 30.0  # while the broker does not answer: every request counts against the day's budget
 
@@ -111,7 +111,8 @@ class Settler:
         reach("executor.before_look")  # looking for an order whose outcome is not certain
         since = clocks.parse(order.reserved_at) - timedelta(seconds=HISTORY_MARGIN_S)
         positions = await self._client.open_positions()
-        until = self._clock.now() + timedelta(seconds=HISTORY_MARGIN_S)
+        # A wall clock that was set back since must not end the look before the order existed.
+        until = max(self._clock.now(), clocks.parse(order.reserved_at)) + timedelta(seconds=HISTORY_MARGIN_S)
         closed = await self._client.closed_positions(since, until)
         reach("executor.after_look")
         owned_ids = self._reader.owned_position_ids()

@@ -171,6 +171,15 @@ def test_a_closed_row_that_differs_is_not_ours(changes: dict[str, Any]) -> None:
     assert isinstance(reconcile.match(an_order(), (), (a_row(**changes),), NOBODYS), Absent)
 
 
+@pytest.mark.parametrize(("seconds", "is_similar"), [(6, True), (600, True), (906, False), (86_400, False)])
+def test_a_closed_row_from_shortly_before_the_reservation_is_in_doubt_and_an_old_one_is_not(
+    seconds: int, is_similar: bool
+) -> None:
+    opened_at = RESERVED - timedelta(seconds=seconds)
+    row = a_row(opened_at=opened_at, closed_at=opened_at + timedelta(seconds=3))
+    assert reconcile.match(an_order(), (), (row,), NOBODYS) == Absent(similar=("p1",) if is_similar else ())
+
+
 def test_a_closed_row_that_says_stop_and_target_must_say_ours() -> None:
     row = a_row(sl_price=Decimal("1.09"), tp_price=Decimal("1.12"))
     assert reconcile.match(an_order(), (), (row,), NOBODYS) == FoundClosed(row)

@@ -306,6 +306,22 @@ async def test_jump_of_the_wall_clock_neither_ends_nor_lengthens_the_quiet_perio
     assert QUIET_S <= hands.clock.monotonic() - start_s < QUIET_S + 5
 
 
+@pytest.mark.parametrize("jump_s", [-30 * 86_400, -5 * 3_600, 5 * 3_600])
+async def test_wall_clock_that_jumps_after_the_reservation_hides_no_closed_position(jump_s: float) -> None:
+    hands = Hands()
+    order, row = an_order(hands), a_row_of(its_position(hands))
+    hands.broker.rows = [row]
+    hands.clock.jump(jump_s)
+    assert await settled(hands, order) == FoundClosed(row)
+
+
+async def test_position_closed_before_we_looked_with_the_brokers_clock_behind_is_not_called_absent() -> None:
+    hands = Hands()
+    order = an_order(hands)
+    hands.broker.rows = [a_row_of(its_position(hands, opened_at=hands.clock.now() - timedelta(seconds=25)))]
+    assert isinstance(await settled(hands, order), Unclear)
+
+
 async def test_broker_that_is_away_is_asked_less_and_less_and_often_again_once_it_answers() -> None:
     hands = Hands()
     away = 8
