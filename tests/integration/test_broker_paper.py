@@ -10,35 +10,15 @@ from typing import Any
 
 import pytest
 
-from actors.broker.client import BrokerClient
 from actors.broker.errors import NotSent, Refused, Transient, Unauthorised, UnknownOutcome
 from actors.broker.paper import server
-from actors.broker.wire import ClosedPosition, OpenRequest
 from config.load import ConfigError
 from tests.kit import paper
 from tests.kit.eventually import eventually_async
 from tests.kit.held_clock import HeldClock
+from tests.kit.paper import an_order, history, ledger
 
 D = Decimal
-
-
-def an_order(**changes: Any) -> OpenRequest:
-    return OpenRequest(
-        **{
-            "broker_symbol": "EURUSD.", "side": "BUY", "volume": D("0.10"), "sl_price": D("1.09000"),
-            "tp_price": D("1.12000"),
-        }
-        | changes
-    )  # fmt: skip
-
-
-async def history(client: BrokerClient) -> tuple[ClosedPosition, ...]:
-    now = datetime.now(UTC)
-    return await client.closed_positions(now - timedelta(hours=1), now + timedelta(hours=1))
-
-
-def ledger(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
 
 
 # ── refusals ────────────────────────────────────────────────────────────────

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from actors.broker.paper import answers, routes, server
 from actors.broker.paper.access import Access
 from actors.broker.paper.faults import Faults
 from actors.broker.paper.venue import Venue
+from actors.broker.wire import ClosedPosition, OpenRequest
 from bus.clock import Clock, SystemClock
 from config import settings
 
@@ -99,3 +103,25 @@ async def _ticking(venue: Venue) -> None:
     while True:
         await asyncio.sleep(venue.settings.tick_s)
         venue.tick()
+
+
+def an_order(**changes: Any) -> OpenRequest:
+    """Return an order of a tenth of a lot EURUSD with stop and target."""
+    return OpenRequest(
+        **{
+            "broker_symbol": "EURUSD.", "side": "BUY", "volume": Decimal("0.10"), "sl_price": Decimal("1.09000"),
+            "tp_price": Decimal("1.12000"),
+        }
+        | changes
+    )  # fmt: skip
+
+
+async def history(client: BrokerClient) -> tuple[ClosedPosition, ...]:
+    """Return what was closed within the last hour."""
+    now = datetime.now(UTC)
+    return await client.closed_positions(now - timedelta(hours=1), now + timedelta(hours=1))
+
+
+def ledger(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of the broker's ledger, oldest first."""
+    return [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
