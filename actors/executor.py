@@ -7,6 +7,7 @@ only after one complete look at the broker. Never sends an order it has no fresh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from datetime import timedelta
 
@@ -16,13 +17,14 @@ from actors.broker import transport
 from actors.broker.client import BrokerClient
 from actors.broker.errors import BrokerError, Unauthorised
 from actors.broker.password import password
+from actors.compliance import day as days
 from actors.compliance import rulebook
-from actors.desk import view
+from actors.compliance.day import FirmDay
+from actors.desk.allowance import Allowance, Block
 from actors.desk.placing import RETRY_LOGIN_S, Desk
 from bus import actor, messages, runtime
 from bus.actor import BeatState
 from bus.clock import Clock
-from bus.errors import NoAnswer
 from bus.failpoints import reach
 from bus.link import Link
 from bus.messages import Execute, Held
@@ -34,6 +36,8 @@ from store.queries import DatabaseRefused, Reader
 FIRST_LOOK_S = 1.0
 FIRST_LOOK_S_MAX = 30.0
 READER_RETRY_S = 1.0
+LOOK_READS = 4  # login, instruments, positions, history
+BLOCK = Block(reads=4, writes=1)  # what a kill may waste beside what was granted for the trade
 
 
 class Executor(actor.Actor):
@@ -53,10 +57,14 @@ class Executor(actor.Actor):
         self._password = password(settings)
         # The fence, beside the database and without a slot: a second executor cannot run, whatever it calls itself.
         self._fence = runtime.acquire_lock(load.data_folder() / "executor.lock", link.peer.name)
+        self._allowance = Allowance(link.ask, clock, self._today, block=BLOCK)
         self._work: dict[tuple[str, int], Execute] = {}  # held leases, oldest first
         self._arrived = asyncio.Event()
         self._state = State.STARTING
         self._done = 0
+
+    def _today(self) -> tuple[FirmDay, ...]:
+        return days.firm_days(self._rules, self.clock.now())
 
     def beat(self) -> BeatState:
         holding = tuple(Held(intent_id, epoch) for intent_id, epoch in self._work)
@@ -77,31 +85,35 @@ class Executor(actor.Actor):
         return (work.intent.id, work.epoch) in self._work
 
     async def run(self) -> None:
-        async with BrokerClient(self.settings.broker, self._password, self.clock) as client:
-            if not await self._first_look(client):
-                return
-            reader = await self._open_reader()
-            if reader is None:
-                return
-            desk = Desk(
-                client=client,
-                reader=reader,
-                settings=self.settings,
-                rules=self._rules,
-                clock=self.clock,
-                ask=self.link.ask,
-                sleep=self.link.sleep,
-                holds=self._holds,
-                draw=random.SystemRandom(),
-            )
-            self._state = State.READY
-            self.link.beat_now()
-            try:
-                await self._serve(desk, client)
-            finally:
-                reader.close()
+        try:
+            async with BrokerClient(self.settings.broker, self._password, self.clock, self._allowance) as client:
+                reader = await self._open_reader()
+                if reader is None:
+                    return
+                with contextlib.closing(reader):
+                    if await self._first_look(client, reader):
+                        await self._place_orders(client, reader)
+        finally:
+            await self._allowance.close()
 
-    async def _serve(self, desk: Desk, client: BrokerClient) -> None:
+    async def _place_orders(self, client: BrokerClient, reader: Reader) -> None:
+        desk = Desk(
+            client=client,
+            reader=reader,
+            settings=self.settings,
+            rules=self._rules,
+            clock=self.clock,
+            ask=self.link.ask,
+            sleep=self.link.sleep,
+            holds=self._holds,
+            allowance=self._allowance,
+            draw=random.SystemRandom(),
+        )
+        self._state = State.READY
+        self.link.beat_now()
+        await self._serve(desk)
+
+    async def _serve(self, desk: Desk) -> None:
         """Take the oldest work until stopped. What is under way when the stop comes is finished or left certain."""
         while not self.link.stopping.is_set():
             if not self._work:
@@ -113,7 +125,6 @@ class Executor(actor.Actor):
                 await desk.place(work)
             else:
                 await desk.settle(work, work.order)
-            await self._count_requests(client)
             if self.link.stopping.is_set():
                 return  # if it is not settled, it stays ours until the next life takes it over
             self._work.pop(key, None)
@@ -127,12 +138,14 @@ class Executor(actor.Actor):
         for task in (arrived, stopping):
             task.cancel()
 
-    async def _first_look(self, client: BrokerClient) -> bool:
+    async def _first_look(self, client: BrokerClient, reader: Reader) -> bool:
         """Read positions and history once, completely, before anything else. False when stopped meanwhile."""
         wait_s, warned = FIRST_LOOK_S, ""
         while True:
             reach("executor.before_first_look")  # reading positions and history before any work is taken
             try:
+                # An order that may exist must be found even on the last requests of the day.
+                await self._allowance.ensure(LOOK_READS, purpose="flatten" if reader.unresolved_orders() else "work")
                 positions = await client.open_positions()
                 now = self.clock.now()
                 await client.closed_positions(now - timedelta(days=1), now + timedelta(minutes=1))
@@ -162,18 +175,6 @@ class Executor(actor.Actor):
                 logger.error("The decision store cannot be read: {}", error)
             if await self.link.sleep(READER_RETRY_S):
                 return None
-
-    async def _count_requests(self, client: BrokerClient) -> None:
-        """Tell the store how many requests we made. What it does not answer is told again: rather twice than never."""
-        reads, writes = client.requests.take()
-        if not reads and not writes:
-            return
-        day = view.firm_day(self._rules, self.clock.now()).day
-        try:
-            await self.link.ask(messages.CountRequests(day=day, reads=reads, writes=writes), self.settings.bus.dead_s)
-        except NoAnswer:
-            client.requests.reads += reads
-            client.requests.writes += writes
 
 
 if __name__ == "__main__":

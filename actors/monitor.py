@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import asyncio
 
+from loguru import logger
+
 from actors.broker import transport
 from actors.broker.client import BrokerClient
 from actors.broker.password import password
+from actors.compliance import day as days
 from actors.compliance import rulebook
+from actors.desk.allowance import Allowance, Block
 from actors.watch.janitor import Janitor
 from actors.watch.poll import Watch
 from bus import actor
@@ -21,6 +25,8 @@ from bus.link import Link
 from bus.vocabulary import Role
 from config import load
 from config.settings import Settings
+
+BLOCK = Block(reads=8, writes=1)  # a few polls; a kill wastes no more
 
 
 class Monitor(actor.Actor):
@@ -36,12 +42,17 @@ class Monitor(actor.Actor):
 
     def __init__(self, link: Link, settings: Settings, clock: Clock) -> None:
         super().__init__(link, settings, clock)
-        self._client = BrokerClient(settings.broker, password(settings), clock)
+        rules = rulebook.load(settings.compliance.rules)
+        for warning in rules.warnings(clock.now().date()):
+            logger.warning("Rule set {}: {}", rules.name, warning)
+        self._allowance = Allowance(link.ask, clock, lambda: days.firm_days(rules, clock.now()), block=BLOCK)
+        self._client = BrokerClient(settings.broker, password(settings), clock, self._allowance)
         self._watch = Watch(
             self._client,
             link,
+            allowance=self._allowance,
             settings=settings,
-            rules=rulebook.load(settings.compliance.rules),
+            rules=rules,
             clock=clock,
             db_path=load.db_path(settings),
         )
@@ -50,9 +61,12 @@ class Monitor(actor.Actor):
         )
 
     async def run(self) -> None:
-        async with self._client, asyncio.TaskGroup() as jobs:
-            jobs.create_task(self._watch.run(), name="watch")
-            jobs.create_task(self._janitor.run(), name="janitor")
+        try:
+            async with self._client, asyncio.TaskGroup() as jobs:
+                jobs.create_task(self._watch.run(), name="watch")
+                jobs.create_task(self._janitor.run(), name="janitor")
+        finally:
+            await self._allowance.close()
 
     def beat(self) -> BeatState:
         return BeatState(progress=self._watch.polls)

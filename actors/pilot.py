@@ -8,32 +8,22 @@ operators at once, 78 configuration.
 from __future__ import annotations
 
 import os
-import pwd
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date as calendar_date
 from typing import Annotated, NoReturn
 
-import msgspec
 import typer
 from loguru import logger
 
-from actors.console import tables, text
-from bus import link, messages
+from actors.console import asking, rules, steer, tables, text
+from bus import messages
 from bus.clock import SystemClock, iso
-from bus.errors import LockHeld, NoAnswer
 from bus.records import TradeIntent
-from bus.vocabulary import ExitCode, Outcome, Role, Status
+from bus.vocabulary import ExitCode, Status
 from config import load
 from config.load import ConfigError
-from config.settings import Settings
-from store.queries import DatabaseRefused, NoDatabase, Reader
+from store.queries import Reader
 
-REFUSED = 1
-NO_DATABASE = 3
-NO_ANSWER = 69
-ANSWER_S = 5.0
 ROWS_MAX = 1_000
 CLICK_USAGE = 2
 POSITION_ID_CHARS_MAX = 64
@@ -47,10 +37,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(rules.app)
+app.add_typer(steer.app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 IntentId = Annotated[str, typer.Argument(metavar="ID", help="The intent's id, or the beginning of it.")]
-_profile: dict[str, str | None] = {"name": None}
 
 
 @app.callback()
@@ -58,14 +49,14 @@ def options(
     profile: Annotated[str | None, typer.Option(help="Settings to use. Default: PILOT_PROFILE, else paper.")] = None,
 ) -> None:
     """Look at the pipeline and steer it. Reading works while it is down."""
-    _profile["name"] = profile
+    asking.profile["name"] = profile
 
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Show processes, intents, positions, account and halts."""
     now = SystemClock().now()
-    with _database() as (settings, reader):
+    with asking.database() as (settings, reader):
         sample = reader.last_equity()
         found = tables.Overview(
             profile=settings.profile,
@@ -79,7 +70,7 @@ def status(as_json: AsJson = False) -> None:
             requests=reader.requests(sample.day) if sample else None,
         )
     if as_json:
-        _print_json(found)
+        asking.print_json(found)
     else:
         tables.show_overview(tables.console(sys.stdout), found, now, settings.bus.dead_s)
 
@@ -94,13 +85,13 @@ def intents(
 ) -> None:
     """List intents, newest first."""
     if date is not None and not _is_date(date):
-        _fail(f"--date was {date!r}; allowed: YYYY-MM-DD", ExitCode.USAGE)
-    with _database() as (_, reader):
+        asking.fail(f"--date was {date!r}; allowed: YYYY-MM-DD", ExitCode.USAGE)
+    with asking.database() as (_, reader):
         pair = symbol.upper() if symbol else None
         found = reader.intents(status=only, date=date, symbol=pair, limit=limit)
         rows = [_row(reader, intent) for intent in found]
     if as_json:
-        _print_json(rows)
+        asking.print_json(rows)
     else:
         tables.show_intents(tables.console(sys.stdout), rows, SystemClock().now())
 
@@ -108,10 +99,10 @@ def intents(
 @app.command()
 def show(intent_id: IntentId, as_json: AsJson = False) -> None:
     """Show one intent: every field, every transition with its reason, the checks, the order."""
-    with _database() as (_, reader):
+    with asking.database() as (_, reader):
         story = _story(reader, _full_id(reader, intent_id))
     if as_json:
-        _print_json(story)
+        asking.print_json(story)
     else:
         tables.show_story(tables.console(sys.stdout), story)
 
@@ -123,16 +114,14 @@ def cancel(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Take back an intent that no order was reserved for."""
-    if not reason.strip():
-        _fail("--reason must not be empty", ExitCode.USAGE)
-    with _database() as (_, reader):
+    why = asking.need(reason, "--reason")
+    with asking.database() as (_, reader):
         full_id = _full_id(reader, intent_id)
         intent = _story(reader, full_id).intent
     what = f"{full_id} {intent.symbol} {intent.suggested_side or '-'} ({intent.status})"
-    if not yes and not _confirmed(f"Cancel {what}?"):
-        _fail("nothing was cancelled", REFUSED)
-    ack = _ask(messages.Cancel(intent_id=full_id, operator=_operator(), reason=reason.strip()))
-    _tell(ack, f"{full_id} {intent.symbol}")
+    asking.consent(f"Cancel {what}?", yes=yes, otherwise="nothing was cancelled")
+    ack = asking.ask(messages.Cancel(intent_id=full_id, operator=asking.operator(), reason=why))
+    asking.tell(ack, f"{full_id} {intent.symbol}")
 
 
 @app.command()
@@ -146,40 +135,22 @@ def resolve(
     """Say what became of an order that the executor cannot tell. Look at the broker first: nothing checks your word."""
     wanted = position.strip() if position is not None else None
     if (wanted is not None) == absent:
-        _fail("give either --position ID or --absent", ExitCode.USAGE)
+        asking.fail("give either --position ID or --absent", ExitCode.USAGE)
     if wanted is not None and not 0 < len(wanted) <= POSITION_ID_CHARS_MAX:
-        _fail(f"--position was {wanted!r}; allowed: 1 to {POSITION_ID_CHARS_MAX} characters", ExitCode.USAGE)
-    if not reason.strip():
-        _fail("--reason must not be empty", ExitCode.USAGE)
-    with _database() as (_, reader):
+        asking.fail(f"--position was {wanted!r}; allowed: 1 to {POSITION_ID_CHARS_MAX} characters", ExitCode.USAGE)
+    why = asking.need(reason, "--reason")
+    with asking.database() as (_, reader):
         full_id = _full_id(reader, intent_id)
         story = _story(reader, full_id)
     what = f"position {wanted}" if wanted else "no position at the broker"
-    if not yes and not _confirmed(f"{_order_text(story)} is {what}?"):
-        _fail("nothing was changed", REFUSED)
-    ack = _ask(
-        messages.Resolve(intent_id=full_id, operator=_operator(), position_id=wanted, reason=reason.strip())
+    asking.consent(f"{_order_text(story)} is {what}?", yes=yes, otherwise="nothing was changed")
+    ack = asking.ask(
+        messages.Resolve(intent_id=full_id, operator=asking.operator(), position_id=wanted, reason=why)
     )  # fmt: skip
-    _tell(ack, f"{full_id} {story.intent.symbol}")
+    asking.tell(ack, f"{full_id} {story.intent.symbol}")
 
 
 # ── reading ─────────────────────────────────────────────────────────────────
-
-
-@contextmanager
-def _database() -> Iterator[tuple[Settings, Reader]]:
-    """Open the database read-only, or end with a clear message."""
-    try:
-        settings = load.settings(_profile["name"])
-        reader = Reader(load.db_path(settings))
-    except NoDatabase as error:
-        _fail(str(error), NO_DATABASE)
-    except (ConfigError, DatabaseRefused) as error:
-        _fail(str(error), ExitCode.CONFIG)
-    try:
-        yield settings, reader
-    finally:
-        reader.close()
 
 
 def _full_id(reader: Reader, beginning: str) -> str:
@@ -188,9 +159,9 @@ def _full_id(reader: Reader, beginning: str) -> str:
     if beginning in found:
         return beginning
     if not found:
-        _fail(f"there is no intent {beginning!r}; see: pilot intents", REFUSED)
+        asking.fail(f"there is no intent {beginning!r}; see: pilot intents", asking.REFUSED)
     if len(found) > 1:
-        _fail(f"{beginning!r} begins {len(found)} ids; write more of it: {', '.join(found[:5])}", REFUSED)
+        asking.fail(f"{beginning!r} begins {len(found)} ids; write more of it: {', '.join(found[:5])}", asking.REFUSED)
     return found[0]
 
 
@@ -205,7 +176,7 @@ def _row(reader: Reader, intent: TradeIntent) -> tables.Row:
 def _story(reader: Reader, intent_id: str) -> tables.Story:
     intent = reader.intent(intent_id)
     if intent is None:
-        _fail(f"intent {intent_id} was deleted a moment ago", REFUSED)
+        asking.fail(f"intent {intent_id} was deleted a moment ago", asking.REFUSED)
     return tables.Story(
         intent=intent,
         decision=reader.decision(intent_id),
@@ -233,59 +204,6 @@ def _is_date(given: str) -> bool:
         return calendar_date.fromisoformat(given).isoformat() == given
     except ValueError:
         return False
-
-
-# ── asking the store ────────────────────────────────────────────────────────
-
-
-def _ask(command: messages.Command) -> messages.Ack:
-    """Return the store's answer to one command, or end with a clear message."""
-    try:
-        return link.ask_once(command, role=Role.PILOT, deadline_s=ANSWER_S)
-    except NoAnswer:
-        _fail(
-            f"no answer from the store within {ANSWER_S:g} s; is the pipeline running? "
-            "Look before you try again: it may have been done all the same",
-            NO_ANSWER,
-        )
-    except LockHeld as error:
-        _fail(str(error), ExitCode.LOCKED)
-    except ConfigError as error:
-        _fail(str(error), ExitCode.CONFIG)
-
-
-def _tell(ack: messages.Ack, what: str) -> None:
-    """Say what the store answered; a refusal ends with its reason and what was allowed."""
-    if ack.outcome in (Outcome.STALE, Outcome.REFUSED):
-        allowed = f"; allowed now: {', '.join(ack.allowed)}" if ack.allowed else ""
-        _fail(f"{ack.outcome}: {ack.reason}{allowed}", REFUSED)
-    sys.stdout.write(f"{ack.outcome}: {what}{' ' + ack.reason if ack.reason else ''}\n")
-
-
-def _operator() -> str:
-    """Return who asks, by the system's own account and not by a variable that anybody may set."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name[:64]
-    except KeyError:
-        return f"uid {os.getuid()}"
-
-
-def _confirmed(question: str) -> bool:
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-# ── printing ────────────────────────────────────────────────────────────────
-
-
-def _print_json(found: msgspec.Struct | list[tables.Row]) -> None:
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    tables.console(sys.stderr).print(f"pilot: {text.line(message, 1_000)}", soft_wrap=True)
-    raise typer.Exit(code)
 
 
 def main() -> NoReturn:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from bus.records import AccountDay, EquitySample, Order, OrderPlan, Signal, TradeIntent
+from bus.records import AccountDay, AccountMark, Certificate, EquitySample, Order, OrderPlan, Signal, TradeIntent
 from bus.vocabulary import DecisionSide, Outcome, Role, Source, State
 
 Text = Annotated[str, Meta(max_length=20_000)]
@@ -99,7 +99,7 @@ class Release(Message, frozen=True, kw_only=True, tag=True):
     intent_id: Id
     epoch: int
     reason: Text = "stopping"
-    retry_after_s: Annotated[float, Meta(ge=0, le=3_600)] = 0.0
+    retry_after_s: Annotated[float, Meta(ge=0, le=93_600)] = 0.0  # at most until the next reset
 
 
 class Reject(Message, frozen=True, kw_only=True, tag=True):
@@ -120,6 +120,7 @@ class ReserveOrder(Message, frozen=True, kw_only=True, tag=True):
     baseline: tuple[str, ...]
     deadline_at: str
     compliance_snapshot: LongText
+    certificate: Certificate | None = None  # None is refused
 
 
 class OrderOpened(Message, frozen=True, kw_only=True, tag=True):
@@ -168,9 +169,20 @@ class PositionClosed(Message, frozen=True, kw_only=True, tag=True):
 
 
 class StartDay(Message, frozen=True, kw_only=True, tag=True):
-    """What the firm's day started with. The first one of a day stands."""
+    """What the firm's day started with. The first one of a day stands.
+
+    `earlier` are days that were slept through, `marks` what the account reached meanwhile: one commit with the day.
+    """
 
     day: AccountDay
+    earlier: tuple[AccountDay, ...] = ()
+    marks: tuple[AccountMark, ...] = ()
+
+
+class RaiseMarks(Message, frozen=True, kw_only=True, tag=True):
+    """The account was followed up to now. A mark rises or stays; a lower value changes only `known_until`."""
+
+    marks: tuple[AccountMark, ...]
 
 
 class SampleEquity(Message, frozen=True, kw_only=True, tag=True):
@@ -180,7 +192,7 @@ class SampleEquity(Message, frozen=True, kw_only=True, tag=True):
 
 
 class CountRequests(Message, frozen=True, kw_only=True, tag=True):
-    """Requests made to the broker since the last count, by the firm's day."""
+    """Requests that were made without a grant: while the store was away, to close positions."""
 
     day: Day
     reads: Annotated[int, Meta(ge=0)]
@@ -188,11 +200,32 @@ class CountRequests(Message, frozen=True, kw_only=True, tag=True):
 
 
 class RaiseHalt(Message, frozen=True, kw_only=True, tag=True):
-    """Stop new orders. `soft` ends at `until`; `hard` only by the operator."""
+    """Stop new orders. `soft` ends at `until`; `hard` only by the operator. `flatten`: close everything, too."""
 
     level: Literal["soft", "hard"]
     reason: Text
     until: str | None = None
+    flatten: bool = False
+
+
+class GrantRequests(Message, frozen=True, kw_only=True, tag=True):
+    """Ask for a block of the day's requests before making them: granted counts as used, whatever happens.
+
+    `flatten` may use the reserve. Refused as a whole when it does not fit.
+    """
+
+    day: Day
+    reads: Annotated[int, Meta(ge=0, le=10_000)]
+    writes: Annotated[int, Meta(ge=0, le=10_000)]
+    purpose: Literal["work", "flatten"] = "work"
+
+
+class ReturnRequests(Message, frozen=True, kw_only=True, tag=True):
+    """Give back what was granted and not used: an orderly stop."""
+
+    day: Day
+    reads: Annotated[int, Meta(ge=0, le=10_000)]
+    writes: Annotated[int, Meta(ge=0, le=10_000)]
 
 
 class Report(Message, frozen=True, kw_only=True, tag=True):
@@ -235,10 +268,53 @@ class Resolve(Message, frozen=True, kw_only=True, tag=True):
     reason: Text
 
 
+class Pause(Message, frozen=True, kw_only=True, tag=True):
+    """The operator stops new orders: until a time, or until `Resume`."""
+
+    operator: Id
+    reason: Text
+    until: str | None = None
+
+
+class Resume(Message, frozen=True, kw_only=True, tag=True):
+    """The operator lifts one halt, or (None) all that he may lift."""
+
+    operator: Id
+    reason: Text
+    halt_id: int | None = None
+
+
+class Flatten(Message, frozen=True, kw_only=True, tag=True):
+    """The operator has every position closed, and new orders stopped until `Resume`."""
+
+    operator: Id
+    reason: Text
+
+
+class DeclareDay(Message, frozen=True, kw_only=True, tag=True):
+    """The operator says what a day started with that cannot be rebuilt, and what the account reached at most."""
+
+    operator: Id
+    reason: Text
+    day: AccountDay
+    marks: tuple[AccountMark, ...] = ()
+
+
+class Attest(Message, frozen=True, kw_only=True, tag=True):
+    """The operator has compared the rule set with the account's dashboard, and the firm consents to trading by EA."""
+
+    operator: Id
+    account_id: Id
+    rules: Id
+    rules_hash: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    text: Text
+
+
 Command = (
     Propose | Invalidate | Decide | AnalysisFailed | Release | Reject | ReserveOrder | OrderOpened | OrderFailed
-    | OrderUnknown | PositionClosed | StartDay | SampleEquity | CountRequests | RaiseHalt | Report | Sweep
-    | ChildExited | Cancel | Resolve
+    | OrderUnknown | PositionClosed | StartDay | RaiseMarks | SampleEquity | CountRequests | GrantRequests
+    | ReturnRequests | RaiseHalt | Report | Sweep | ChildExited | Cancel | Resolve | Pause | Resume | Flatten
+    | DeclareDay | Attest
 )  # fmt: skip
 
 
@@ -254,25 +330,19 @@ MAY_SEND: dict[Role, tuple[type[Message], ...]] = {
     Role.SCANNER: (Beat, Propose, Invalidate, Report),
     Role.LLM: (Beat, Decide, AnalysisFailed, Release, Report),
     Role.EXECUTOR: (
-        Beat,
-        Release,
-        Reject,
-        ReserveOrder,
-        OrderOpened,
-        OrderFailed,
-        OrderUnknown,
-        StartDay,
-        CountRequests,
-        RaiseHalt,
-        Report,
+        Beat, Release, Reject, ReserveOrder, OrderOpened, OrderFailed, OrderUnknown, StartDay, RaiseMarks,
+        CountRequests, GrantRequests, ReturnRequests, RaiseHalt, Report,
     ),
-    Role.MONITOR: (Beat, PositionClosed, StartDay, SampleEquity, CountRequests, RaiseHalt, Report, Sweep),
+    Role.MONITOR: (
+        Beat, PositionClosed, StartDay, RaiseMarks, SampleEquity, CountRequests, GrantRequests, ReturnRequests,
+        RaiseHalt, Report, Sweep,
+    ),
     Role.DASHBOARD: (Beat, Cancel, Report),
     Role.PAPER: (Beat, Report),
-    Role.PILOT: (Cancel, Resolve),
+    Role.PILOT: (Cancel, Resolve, Pause, Resume, Flatten, DeclareDay, Attest),
     Role.SUPERVISOR: (ChildExited, Report),
     Role.STORE: (),
-}
+}  # fmt: skip
 
 
 # ── store -> actor ──────────────────────────────────────────────────────────

@@ -136,18 +136,87 @@ class Halt(Record, frozen=True, kw_only=True):
     lifted_at: str | None = None
     lifted_by: str | None = None
     lift_reason: str | None = None
+    flatten: bool = False  # the monitor closes every position while this stands
 
 
 class AccountDay(Record, frozen=True, kw_only=True):
-    """What a firm's day started with. Floating profit is never part of it."""
+    """What a firm's day started with. Floating profit is never part of the start balance.
+
+    A rule set may have two readings of when the day begins; `reset` tells their days apart.
+    """
 
     account_id: str
-    day: str  # the firm's date
+    day: str  # the firm's date: the local one of its beginning
+    reset: str  # local time and zone of the beginning, e.g. "00:00 Europe/Athens"
     starts_at: str
     ends_at: str
     start_balance_cents: int
+    reference_cents: int  # what the day's loss is counted from: the start balance, or equity where that was higher
     initial_balance_cents: int
     created_at: str
+    note: str = ""  # how it is known: seen, rebuilt from the history, or the operator's word
+
+
+MarkKind = Literal["day_end_balance", "closed_balance", "equity"]
+
+
+class AccountMark(Record, frozen=True, kw_only=True):
+    """The highest value of the account so far, for maximum floors that trail it. Never falls."""
+
+    account_id: str
+    kind: MarkKind
+    value_cents: int
+    at: str  # when it was reached
+    known_until: str  # the account was followed without a gap up to here
+
+
+class Attestation(Record, frozen=True, kw_only=True):
+    """The operator's word that this rule set was compared with the account's dashboard and the firm consents."""
+
+    id: int
+    account_id: str
+    rules: str
+    rules_hash: str
+    operator: str
+    at: str
+    text: str
+
+
+class LossLine(Record, frozen=True, kw_only=True):
+    """One loss limit as the guard saw it: what is measured now, and the worst it can become with this order."""
+
+    name: str  # "daily 00:00 Europe/Athens", "next_day", "maximum"
+    reference_cents: int
+    amount_cents: Decimal
+    stop_cents: int  # the worst case must stay strictly above
+    measured_cents: int
+    worst_cents: int
+    measured_on: Literal["equity", "lower_of_balance_and_equity"]
+
+
+class Loss(Record, frozen=True, kw_only=True):
+    """What one position, pending or unresolved order can still lose; negative when a stop locks a profit in."""
+
+    id: str
+    loss_cents: int
+
+
+class Certificate(Record, frozen=True, kw_only=True):
+    """The guard's figures, which travel with the reservation and which the store works out again for itself."""
+
+    rules: str
+    rules_hash: str
+    account_id: str
+    account_version: int  # of the store, read before the broker was
+    read_at: str
+    balance_cents: int
+    equity_cents: int
+    positions: tuple[Loss, ...]
+    pending: tuple[Loss, ...]
+    unresolved: tuple[Loss, ...]  # by intent id: orders that may or may not have become positions
+    closed: tuple[str, ...]  # positions of opened intents that the broker's history shows closed
+    order_loss_cents: int
+    lines: tuple[LossLine, ...]
 
 
 class EquitySample(Record, frozen=True, kw_only=True):

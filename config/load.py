@@ -11,7 +11,7 @@ import re
 import stat
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -75,13 +75,48 @@ def _check_together(found: Settings, path: Path) -> None:
         raise ConfigError(f"{path}: symbols names one pair twice: {', '.join(found.symbols)}")
 
 
+class RulesFile(NamedTuple):
+    """A rule set's file as it was read: `fingerprint` is the sha256 of exactly the bytes that `raw` was read from."""
+
+    path: Path
+    raw: dict[str, Any]
+    fingerprint: str
+
+
+def rules_file(name: str, folder: Path = RULES) -> RulesFile:
+    """Return the file of a rule set: a name under config/rules, or the path of a TOML file. Nothing in it is judged.
+
+    Raises:
+        ConfigError: no such file, unreadable, too large or not TOML.
+    """
+    path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in folder.glob("*.toml"))) or "none"
+        raise ConfigError(f"compliance.rules was {name!r}; there is no file {path}; known sets: {known}")
+    content = _read_bytes(path)
+    return RulesFile(path=path, raw=_toml(content, path), fingerprint=hashlib.sha256(content).hexdigest())
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Return the content of a TOML file. Raises ConfigError when it is unreadable, too large or not TOML."""
+    return _toml(_read_bytes(path), path)
+
+
+def _read_bytes(path: Path) -> bytes:
     try:
-        if path.stat().st_size > TOML_BYTES_MAX:
-            raise ConfigError(f"{path}: larger than {TOML_BYTES_MAX} bytes")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        with path.open("rb") as file:
+            content = file.read(TOML_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if len(content) > TOML_BYTES_MAX:
+        raise ConfigError(f"{path}: larger than {TOML_BYTES_MAX} bytes")
+    return content
+
+
+def _toml(content: bytes, path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(content.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
 
 

@@ -85,7 +85,10 @@ class Executor(Section, frozen=True, kw_only=True):
     quiet_s: Annotated[float, Meta(ge=0.5, le=3_600)] = 60.0
     look_interval_s: Annotated[float, Meta(ge=0.05, le=60)] = 2.0
     quote_age_s_max: Annotated[float, Meta(gt=0, le=600)] = 30.0
+    figures_age_s_max: Annotated[float, Meta(ge=1, le=15)] = 15.0
     gap_allowance_pips: Annotated[float, Meta(ge=0, le=500)] = 5.0
+    gap_allowance_pips_by_symbol: dict[Symbol, Annotated[float, Meta(ge=0, le=500)]] = {}
+    flat_lead_s: Annotated[float, Meta(ge=0, le=86_400)] = 1_800.0
     orphans: Literal["alert", "adopt", "close"] = "alert"
 
 
@@ -94,6 +97,8 @@ class Monitor(Section, frozen=True, kw_only=True):
 
     equity_poll_s: Seconds = 60.0
     equity_poll_flat_s: Seconds = 300.0
+    equity_poll_near_s: Seconds = 5.0
+    flat_close_s: SecondsOrZero = 600.0
     janitor_interval_s: Seconds = 600.0
     backup_interval_s: Seconds = 21_600.0
     backups_kept: Annotated[int, Meta(ge=1, le=1_000)] = 8
@@ -132,8 +137,12 @@ class Paper(Section, frozen=True, kw_only=True):
 
 
 class Compliance(Section, frozen=True, kw_only=True):
-    """Which rule set applies: a name under config/rules/, or the path of a TOML file."""
+    """Which rule set applies: a name under config/rules/, or the path of a TOML file.
 
+    `news_calendar` is the absolute path of a TOML file, see actors/compliance/news.py; empty when the rules need none.
+    """
+
+    news_calendar: Annotated[str, Meta(pattern=r"^(|/.{1,400}\.toml)$")] = ""
     rules: Annotated[str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63}|/.{1,400}\.toml)$")] = "e8-signature-50k"
 
 

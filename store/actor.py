@@ -25,6 +25,7 @@ from bus.vocabulary import ExitCode, Role
 from config import load
 from config.settings import Settings
 from store import connection
+from store.certificate import Gate
 from store.connection import DatabaseRefused
 from store.writer import Writer
 
@@ -36,9 +37,12 @@ PEERS_MAX = 1_000
 class StoreActor:
     """The one writer. Runs until stopped; every way to die is a way to start again."""
 
-    def __init__(self, settings: Settings, db: apsw.Connection, clock: Clock, lifeline: int | None) -> None:
+    def __init__(
+        self, settings: Settings, db: apsw.Connection, gate: Gate, clock: Clock, lifeline: int | None
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._db = db
+        self._gate = gate
         self._clock = clock
         self._run_folder = load.run_folder()
         self._lifeline = lifeline
@@ -54,8 +58,9 @@ class StoreActor:
         self._poller.register(inbox)
         wakeup = self._watch_signals()
         writer = Writer(
-            self._db, self._settings.store, self._settings.bus, now=self._clock.now(), now_s=self._clock.monotonic()
-        )
+            self._db, self._settings.store, self._settings.bus, self._gate,
+            now=self._clock.now(), now_s=self._clock.monotonic(),
+        )  # fmt: skip
         logger.info("Serving epoch {} of {}", writer.epoch, self._settings.store.db_path)
         reach("store.before_ready")  # telling the supervisor that the store serves
         runtime.notify("READY=1")
@@ -201,8 +206,9 @@ def main() -> None:
         runtime.acquire_lock(load.run_folder() / f"{peer.name}.lock", peer.name, wait_s=standby.LOCK_WAIT_S * was_spare)
         path = load.db_path(settings)
         _lock_database(path, peer.name)
+        gate = Gate.load(settings)
         db = connection.open_writer(path)
-        StoreActor(settings, db, SystemClock(), lifeline).run()
+        StoreActor(settings, db, gate, SystemClock(), lifeline).run()
         code = ExitCode.OK
     except (load.ConfigError, DatabaseRefused) as error:
         logger.error("Cannot start: {}", error)

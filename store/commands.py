@@ -1,6 +1,7 @@
 """What each command does: one function per message, called by the writer inside a savepoint.
 
 Part of the store process. A function returns what to answer, or raises `Stale` (lease gone) or `Refused` (not allowed).
+Here are those of intents and orders; those of the account and of halts have rooms of their own.
 """
 
 from __future__ import annotations
@@ -10,19 +11,17 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from loguru import logger
-
 from bus import clock, messages
 from bus.messages import Peer
 from bus.records import Order, TradeIntent
 from bus.vocabulary import OrderStatus, Outcome, Role, Status
-from store import states
+from store import account, halts, states
 from store.decisions import Refused
+from store.halts import Answer
 
 if TYPE_CHECKING:
     from store.writer import Writer
 
-Answer = tuple[Outcome, str, str | None]  # outcome, reason, intent id
 PRUNED_MAX = 5_000
 
 
@@ -84,12 +83,12 @@ def resolve(writer: Writer, sender: Peer, body: messages.Resolve) -> Answer:
     """
     intent, order, now = _known(writer, body.intent_id), writer.read.order(body.intent_id), clock.iso(writer.now)
     if order is not None and _is_settled_so(order, body.position_id):
-        _lift_ambiguity(writer, body)
+        halts.lift_ambiguity(writer, intent.id, body.operator, body.reason)
         return Outcome.ALREADY, f"the order is {order.status} already", intent.id
     if order is None or order.status not in (OrderStatus.RESERVED, OrderStatus.UNKNOWN):
         found = "has no order" if order is None else f"has an order that is {order.status}"
         raise Refused(f"intent {intent.id} is {intent.status} and {found}", states.allowed(intent.status))
-    is_ambiguous = any(halt.reason.startswith(_ambiguity(intent.id)) for halt in writer.read.halts(now))
+    is_ambiguous = any(halt.reason.startswith(halts.ambiguity(intent.id)) for halt in writer.read.halts(now))
     if now <= order.deadline_at and (body.position_id is None or not is_ambiguous):
         raise Refused(f"the order may still be on its way; ask again after {order.deadline_at}")
     said = f"operator {body.operator}: {body.reason}"
@@ -101,9 +100,9 @@ def resolve(writer: Writer, sender: Peer, body: messages.Resolve) -> Answer:
             execution_meta=json.dumps({"resolved_by": body.operator}), closed=None, by=sender, now=writer.now,
             note=f", {said}",
         )  # fmt: skip
-    _lift_ambiguity(writer, body)
+    halts.lift_ambiguity(writer, intent.id, body.operator, body.reason)
     what = f"position {body.position_id}" if body.position_id else "no position"
-    _alert(writer, sender, "warning", "order_resolved", f"Order of intent {intent.id}: {what}; {said}", intent.id)
+    halts.alert(writer, sender, "warning", "order_resolved", f"Order of intent {intent.id}: {what}; {said}", intent.id)
     writer.drop(intent.id, "settled by the operator")
     return Outcome.APPLIED, "", intent.id
 
@@ -113,19 +112,6 @@ def _is_settled_so(order: Order, position_id: str | None) -> bool:
     if position_id is None:
         return order.status == OrderStatus.FAILED
     return order.status == OrderStatus.OPENED and order.position_id == position_id
-
-
-def _ambiguity(intent_id: str) -> str:
-    """Return how the reason begins of the halt that an ambiguous order raises."""
-    return f"order of intent {intent_id} is ambiguous:"
-
-
-def _lift_ambiguity(writer: Writer, body: messages.Resolve) -> None:
-    writer.db.execute(
-        "UPDATE halts SET lifted_at = ?1, lifted_by = ?2, lift_reason = ?3 "
-        "WHERE lifted_at IS NULL AND kind = 'hard' AND substr(reason, 1, length(?4)) = ?4",
-        (clock.iso(writer.now), body.operator, body.reason, _ambiguity(body.intent_id)),
-    )
 
 
 # ── analysts ────────────────────────────────────────────────────────────────
@@ -160,15 +146,9 @@ def reject(writer: Writer, sender: Peer, body: messages.Reject) -> Answer:
 
 def reserve_order(writer: Writer, sender: Peer, body: messages.ReserveOrder) -> Answer:
     intent = held(writer, sender, body.intent_id, body.epoch)
-    writer.decisions.reserve_order(intent, body, sender, writer.now)
+    writer.decisions.reserve_order(intent, body, sender, writer.now, gate=writer.gate)
     if lease := writer.registry.leases.get(intent.id):
         lease.has_order = True
-    # Counted with the licence: whoever dies after the request could not count it any more.
-    writer.db.execute(
-        "INSERT INTO api_usage SELECT day, ?1, 0, 1 FROM account_days WHERE starts_at <= ?2 AND ends_at > ?2 LIMIT 1 "
-        "ON CONFLICT (day, actor) DO UPDATE SET writes = writes + 1",
-        (sender.name, clock.iso(writer.now)),
-    )
     return Outcome.APPLIED, "", intent.id
 
 
@@ -191,7 +171,7 @@ def order_unknown(writer: Writer, sender: Peer, body: messages.OrderUnknown) -> 
     intent = held(writer, sender, body.intent_id, body.epoch)
     writer.decisions.mark_unknown(intent, body.reason, sender, writer.now)
     if body.ambiguous:
-        _halt(writer, sender, "hard", f"{_ambiguity(intent.id)} {body.reason}", None)
+        halts.latch(writer, sender, "hard", f"{halts.ambiguity(intent.id)} {body.reason}", None)
     return Outcome.APPLIED, "", intent.id
 
 
@@ -206,63 +186,6 @@ def position_closed(writer: Writer, sender: Peer, body: messages.PositionClosed)
         return Outcome.ALREADY, "closed before", intent.id
     writer.decisions.mark_closed(intent, body.result, sender, writer.now)
     return Outcome.APPLIED, "", intent.id
-
-
-def start_day(writer: Writer, sender: Peer, body: messages.StartDay) -> Answer:
-    if writer.read.account_day(body.day.day, body.day.account_id) is not None:
-        return Outcome.ALREADY, "that day was started before; the first start stands", None
-    writer.insert("INSERT INTO account_days", body.day)
-    logger.info("Started day {} with a balance of {:.2f}", body.day.day, body.day.start_balance_cents / 100)
-    return Outcome.APPLIED, "", None
-
-
-def sample_equity(writer: Writer, sender: Peer, body: messages.SampleEquity) -> Answer:
-    writer.insert("INSERT OR REPLACE INTO equity_samples", body.sample)
-    return Outcome.APPLIED, "", None
-
-
-def count_requests(writer: Writer, sender: Peer, body: messages.CountRequests) -> Answer:
-    writer.db.execute(
-        "INSERT INTO api_usage VALUES (?1, ?2, ?3, ?4) "
-        "ON CONFLICT (day, actor) DO UPDATE SET reads = reads + ?3, writes = writes + ?4",
-        (body.day, sender.name, body.reads, body.writes),
-    )
-    return Outcome.APPLIED, "", None
-
-
-def raise_halt(writer: Writer, sender: Peer, body: messages.RaiseHalt) -> Answer:
-    if body.level == "hard":
-        return _halt(writer, sender, "hard", body.reason, None)
-    try:
-        until = clock.iso(clock.parse(body.until or ""))  # compared as text, so in one form
-    except ValueError as error:
-        raise Refused(f"a soft halt needs `until`, a time with its zone: {error}", ("raise a hard halt",)) from error
-    return _halt(writer, sender, "soft", body.reason, until)
-
-
-def _halt(writer: Writer, sender: Peer, level: str, reason: str, until: str | None) -> Answer:
-    standing = writer.read.halts(clock.iso(writer.now))
-    if any((one.kind, one.reason) == (level, reason) for one in standing):
-        return Outcome.ALREADY, "that halt stands", None
-    writer.db.execute(
-        "INSERT INTO halts (kind, reason, raised_by, raised_at, until) VALUES (?, ?, ?, ?, ?)",
-        (level, reason, sender.name, clock.iso(writer.now), until),
-    )
-    _alert(writer, sender, "error", "halt", f"{level} halt: {reason}", None)
-    logger.error("Halted ({}): {}", level, reason)
-    return Outcome.APPLIED, "", None
-
-
-def report(writer: Writer, sender: Peer, body: messages.Report) -> Answer:
-    _alert(writer, sender, body.level, body.event, body.text, body.intent_id)
-    return Outcome.APPLIED, "", None
-
-
-def _alert(writer: Writer, sender: Peer, level: str, event: str, text: str, intent_id: str | None) -> None:
-    writer.db.execute(
-        "INSERT INTO alerts (at, level, event, actor, intent_id, text) VALUES (?, ?, ?, ?, ?, ?)",
-        (clock.iso(writer.now), level, event, sender.name, intent_id, text),
-    )
 
 
 def sweep(writer: Writer, sender: Peer, body: messages.Sweep) -> Answer:
@@ -320,11 +243,19 @@ HANDLERS: dict[type, Callable[[Writer, Peer, Any], Answer]] = {
     messages.OrderFailed: order_failed,
     messages.OrderUnknown: order_unknown,
     messages.PositionClosed: position_closed,
-    messages.StartDay: start_day,
-    messages.SampleEquity: sample_equity,
-    messages.CountRequests: count_requests,
-    messages.RaiseHalt: raise_halt,
-    messages.Report: report,
+    messages.StartDay: account.start_day,
+    messages.RaiseMarks: account.raise_marks,
+    messages.GrantRequests: account.grant_requests,
+    messages.ReturnRequests: account.return_requests,
+    messages.Pause: halts.pause,
+    messages.Resume: halts.resume,
+    messages.Flatten: halts.flatten,
+    messages.DeclareDay: account.declare_day,
+    messages.Attest: account.attest,
+    messages.SampleEquity: account.sample_equity,
+    messages.CountRequests: account.count_requests,
+    messages.RaiseHalt: halts.raise_halt,
+    messages.Report: halts.report,
     messages.Sweep: sweep,
     messages.ChildExited: child_exited,
 }

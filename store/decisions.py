@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apsw
 import msgspec
@@ -22,6 +22,9 @@ from store import queries, states
 from store.journal import Journal
 from store.queries import Reader
 
+if TYPE_CHECKING:
+    from store.certificate import Gate
+
 STORE = Peer(Role.STORE, 1, "0" * 12)
 BATCH_MAX = 500
 SIGNAL_CHARS_MAX = 100_000
@@ -29,11 +32,12 @@ _INTENT = queries.columns(TradeIntent)
 
 
 class Refused(Exception):
-    """The change is not allowed now. `allowed` lists the events that were."""
+    """The change is not allowed now. `allowed` lists the events that were; `halt`: why all trading must stop, too."""
 
-    def __init__(self, reason: str, allowed: tuple[str, ...] = ()) -> None:
+    def __init__(self, reason: str, allowed: tuple[str, ...] = (), *, halt: str = "") -> None:
         super().__init__(reason)
         self.allowed = allowed
+        self.halt = halt
 
 
 class DecisionStore:
@@ -173,11 +177,14 @@ class DecisionStore:
             return self._end(intent, "exhaust", STORE, now, f"{intent.attempts} executors died over it; {reason}")
         return self._move(intent, "return", STORE, now, reason)
 
-    def reserve_order(self, intent: TradeIntent, asked: ReserveOrder, by: Peer, now: datetime) -> None:
+    def reserve_order(
+        self, intent: TradeIntent, asked: ReserveOrder, by: Peer, now: datetime, *, gate: Gate
+    ) -> None:  # fmt: skip
         """Write the one order of this intent. The answer to this, once committed, is the licence to send it once.
 
         Raises:
-            Refused: not executing, reserved before, a halt stands, another order is unresolved, or the intent expired.
+            Refused: not executing, reserved before, a halt stands, another order is unresolved, the intent expired, or
+                its certificate does not hold.
         """
         self._may(intent, "reserve")
         if self.read.order(intent.id) is not None:
@@ -188,6 +195,7 @@ class DecisionStore:
             raise Refused(f"the order of intent {unresolved[0].intent_id} is unresolved", ("release",))
         if intent.expires_at and intent.expires_at <= clock.iso(now):
             raise Refused(f"expired at {intent.expires_at}", ("reject",))
+        gate.check(asked, self.read, now)
         self._db.execute(
             "INSERT INTO orders (intent_id, status, plan, baseline, reserved_at, deadline_at) "
             "VALUES (?, 'reserved', ?, ?, ?, ?)",

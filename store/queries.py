@@ -17,6 +17,8 @@ import msgspec
 
 from bus.records import (
     AccountDay,
+    AccountMark,
+    Attestation,
     DecisionRecord,
     EquitySample,
     Halt,
@@ -44,7 +46,8 @@ def columns(kind: type[Record]) -> str:
 
 def record_of(kind: type[R], row: tuple[Any, ...]) -> R:
     """Return a row, selected with `columns(kind)`, as record."""
-    return msgspec.convert(dict(zip(kind.__struct_fields__, row, strict=True)), kind)
+    # Not strict: SQLite keeps a truth as 0 or 1.
+    return msgspec.convert(dict(zip(kind.__struct_fields__, row, strict=True)), kind, strict=False)
 
 
 def order_of(row: tuple[Any, ...]) -> Order:
@@ -179,10 +182,48 @@ class Reader:
 
     # ── account ─────────────────────────────────────────────────────────────
 
-    def account_day(self, day: str, account_id: str | None = None) -> AccountDay | None:
-        if account_id is None:
-            return self._one(AccountDay, "account_days WHERE day = ?", day)
-        return self._one(AccountDay, "account_days WHERE day = ? AND account_id = ?", day, account_id)
+    def account_day(self, day: str, account_id: str, reset: str) -> AccountDay | None:
+        """Return what a day of this reading of the reset started with, or None when that is not known."""
+        return self._one(
+            AccountDay, "account_days WHERE day = ? AND account_id = ? AND reset = ?", day, account_id, reset
+        )
+
+    def account_day_at(self, account_id: str, reset: str, at: str) -> AccountDay | None:
+        """Return the day of one reading of the reset that holds a moment (ISO), or None when it is not known."""
+        return self._one(
+            AccountDay, "account_days WHERE account_id = ?1 AND reset = ?2 AND starts_at <= ?3 AND ends_at > ?3",
+            account_id, reset, at,
+        )  # fmt: skip
+
+    def account_day_over(self, account_id: str, reset: str, starts_at: str, ends_at: str) -> AccountDay | None:
+        """Return a day of one reading of the reset that shares time with [starts_at, ends_at), or None."""
+        return self._one(
+            AccountDay, "account_days WHERE account_id = ? AND reset = ? AND ends_at > ? AND starts_at < ? LIMIT 1",
+            account_id, reset, starts_at, ends_at,
+        )  # fmt: skip
+
+    def account_days(self, account_id: str, limit: int = 30) -> list[AccountDay]:
+        """Return the newest days, newest first."""
+        return self._all(
+            AccountDay, "account_days WHERE account_id = ? ORDER BY starts_at DESC LIMIT ?", account_id, limit
+        )
+
+    def account_mark(self, account_id: str, kind: str) -> AccountMark | None:
+        return self._one(AccountMark, "account_marks WHERE account_id = ? AND kind = ?", account_id, kind)
+
+    def account_marks(self, account_id: str) -> list[AccountMark]:
+        return self._all(AccountMark, "account_marks WHERE account_id = ? ORDER BY kind", account_id)
+
+    def account_version(self) -> int:
+        """Return the number that grows with every halt, reservation, fill, close, day and mark."""
+        return int(str(self._db.execute("SELECT value FROM meta WHERE key = 'account_version'").get))
+
+    def attestation(self, account_id: str, rules_hash: str) -> Attestation | None:
+        """Return the newest attestation of this account under exactly this rule set."""
+        return self._one(
+            Attestation, "attestations WHERE account_id = ? AND rules_hash = ? ORDER BY id DESC LIMIT 1",
+            account_id, rules_hash,
+        )  # fmt: skip
 
     def halts(self, now: str | None = None) -> list[Halt]:
         """Return the halts that stand: not lifted, and `until`, if any, not passed at `now` (ISO; None = ignore it)."""
@@ -192,8 +233,15 @@ class Reader:
             now,
         )
 
+    def halt(self, halt_id: int) -> Halt | None:
+        """Return a halt, whether it stands or not."""
+        return self._one(Halt, "halts WHERE id = ?", halt_id)
+
     def requests(self, day: str) -> tuple[int, int]:
-        """Return the reads and writes counted on the firm's `day`."""
+        """Return the reads and writes granted or counted on the firm's `day`.
+
+        Of another reading of the reset than the usual one: its date and label, `2026-11-02 17:00 America/New_York`.
+        """
         row = self._db.execute(
             "SELECT coalesce(sum(reads), 0), coalesce(sum(writes), 0) FROM api_usage WHERE day = ?", (day,)
         ).fetchone()

@@ -17,10 +17,11 @@ from loguru import logger
 from bus import clock, messages
 from bus.failpoints import reach
 from bus.messages import Ack, Beat, Envelope, FromStore, Peer
-from bus.records import AccountDay, EquitySample, TradeIntent, Worker
+from bus.records import AccountDay, AccountMark, EquitySample, TradeIntent, Worker
 from bus.vocabulary import Outcome, Role, Status
 from config.settings import Bus, Store
-from store import commands, queries
+from store import commands, halts, queries
+from store.certificate import Gate
 from store.commands import Stale
 from store.decisions import DecisionStore, Refused
 from store.recovery import Changes, Lease, Registry
@@ -31,9 +32,12 @@ Send = tuple[Peer, FromStore]
 class Writer:
     """The store's decisions. `step` is the only way in; everything it returns is durable already."""
 
-    def __init__(self, db: apsw.Connection, settings: Store, bus: Bus, *, now: datetime, now_s: float) -> None:
+    def __init__(
+        self, db: apsw.Connection, settings: Store, bus: Bus, gate: Gate, *, now: datetime, now_s: float
+    ) -> None:  # fmt: skip
         self.db = db
         self.settings = settings
+        self.gate = gate
         self.now, self.now_s = now, now_s
         reach("store.before_epoch")  # counting this life of the store
         with db:
@@ -123,6 +127,8 @@ class Writer:
             ack = Ack(id=envelope.id, outcome=Outcome.STALE, reason=str(stale))
         except Refused as refused:
             ack = Ack(id=envelope.id, outcome=Outcome.REFUSED, reason=str(refused), allowed=refused.allowed)
+            if refused.halt:  # after the savepoint, which took all else back
+                halts.latch(self, envelope.sender, "hard", refused.halt, None)
         except apsw.ConstraintError as error:
             ack = Ack(id=envelope.id, outcome=Outcome.REFUSED, reason=f"the database refused it: {error}")
         if ack.outcome in (Outcome.STALE, Outcome.REFUSED):
@@ -256,7 +262,7 @@ class Writer:
             )  # fmt: skip
             self.insert("INSERT OR REPLACE INTO workers", worker)
 
-    def insert(self, verb: str, record: Worker | AccountDay | EquitySample) -> None:
+    def insert(self, verb: str, record: Worker | AccountDay | AccountMark | EquitySample) -> None:
         names = record.__struct_fields__
         values = tuple(getattr(record, name) for name in names)
         self.db.execute(f"{verb} ({queries.columns(type(record))}) VALUES ({', '.join('?' * len(names))})", values)

@@ -17,8 +17,8 @@ from loguru import logger
 from actors.broker import instruments, raw, transport, wire
 from actors.broker.errors import BrokerError, NotSent, Refused, Unauthorised, UnknownOutcome, Unreadable
 from actors.broker.session import Session
-from actors.broker.transport import RequestCount, Transport
-from actors.broker.wire import Balance, Candle, ClosedPosition, Instrument, OpenRequest, Position, Quote
+from actors.broker.transport import Budget, Transport
+from actors.broker.wire import Balance, Candle, ClosedPosition, Instrument, OpenRequest, PendingOrder, Position, Quote
 from bus import clock as clocks
 from bus.clock import Clock
 from config import settings
@@ -38,13 +38,14 @@ T = TypeVar("T")
 class BrokerClient:
     """One account at one broker. Use as an async context manager; logs in when the first call needs it.
 
-    Every call raises a `BrokerError`: reads `Transient` (`Unreadable` among them), `Blocked`, `Unauthorised` or
-    `Refused`; writes `Refused`, `NotSent` or `UnknownOutcome`. See errors.py.
+    Every request is paid from `budget` before it leaves. Every call raises a `BrokerError`: reads `Transient`
+    (`Unreadable` and `BudgetSpent` among them), `Blocked`, `Unauthorised` or `Refused`; writes `Refused`, `NotSent` or
+    `UnknownOutcome`. See errors.py.
     """
 
-    def __init__(self, broker: settings.Broker, password: str, clock: Clock) -> None:
+    def __init__(self, broker: settings.Broker, password: str, clock: Clock, budget: Budget) -> None:
         self._clock = clock
-        self._line = Transport(broker)
+        self._line = Transport(broker, budget)
         self._session = Session(broker, password, self._line, clock)
         self._instruments: dict[str, Instrument] = {}
         self._our_names: dict[str, str] = {}
@@ -58,11 +59,6 @@ class BrokerClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._line.close()
-
-    @property
-    def requests(self) -> RequestCount:
-        """Requests made since they were last taken."""
-        return self._line.requests
 
     # ── reads ───────────────────────────────────────────────────────────────
 
@@ -102,6 +98,14 @@ class BrokerClient:
         said = await self._get("/open-positions", raw.Positions)
         return tuple(_made("/open-positions", wire.position, one, self._our_name(one.symbol)) for one in said.positions)
 
+    async def pending_orders(self) -> tuple[PendingOrder, ...]:
+        """Return all orders of the account that wait for their price."""
+        await self.instruments(float("inf"))
+        said = await self._get("/active-orders", raw.PendingOrders)
+        return tuple(
+            _made("/active-orders", wire.pending_order, one, self._our_name(one.symbol)) for one in said.orders
+        )
+
     async def closed_positions(self, since: datetime, until: datetime) -> tuple[ClosedPosition, ...]:
         """Return the history rows closed between two times. A row can lag the event by seconds."""
         await self.instruments(float("inf"))
@@ -132,7 +136,7 @@ class BrokerClient:
         Never logs in first: that would let the licence to send run out. The reads before an order keep the token new.
 
         Raises:
-            NotSent: no valid token, no connection, or numbers that make no order.
+            NotSent: no valid token, no connection, no write left that was granted before, or no order by its numbers.
             Refused: the broker rejected the order.
             UnknownOutcome: the order may exist.
         """
@@ -141,7 +145,10 @@ class BrokerClient:
         if self._session.left_s() <= 0:
             raise NotSent("POST /position/open: the token has expired; read the account first")
         said = await self._line.write(
-            f"{self._session.prefix}/position/open", wire.open_request(order), headers=self._session.headers
+            f"{self._session.prefix}/position/open",
+            wire.open_request(order),
+            headers=self._session.headers,
+            is_order=True,
         )
         if not said.order_id:
             raise UnknownOutcome("POST /position/open: OK without an orderId")

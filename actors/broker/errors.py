@@ -2,11 +2,12 @@
 
     BrokerError
     ├── Transient         a read brought nothing; it may be repeated later
-    │   └── Unreadable    a read was answered, but not with the JSON we know
+    │   ├── Unreadable    a read was answered, but not with the JSON we know
+    │   └── BudgetSpent   nothing was asked: no request is left to us now
     ├── Blocked           a read was stopped by the content network (403 with HTML)
     ├── Unauthorised      login refused, account not ours, or 401 even after a new login
     ├── Refused           the broker said no: certainly nothing was done
-    ├── NotSent           the request certainly never left: no login, or no connection
+    ├── NotSent           the request certainly never left: no login, no connection, or no request left to us
     └── UnknownOutcome    a write may have been done: never send it again, look instead
 
 Used by executor and monitor through `broker.client`. A write ends in a result, `Refused`, `NotSent` or
@@ -32,6 +33,14 @@ class Unreadable(Transient):
     """A read was answered with something else than the expected JSON; the message names it."""
 
 
+class BudgetSpent(Transient):
+    """No request left us: none is granted. `is_refused`: the store said no; otherwise it did not answer."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None, *, is_refused: bool = False) -> None:
+        super().__init__(message, retry_after_s)
+        self.is_refused = is_refused
+
+
 class Blocked(BrokerError):
     """The content network in front of the broker answered a read with 403 and a page."""
 
@@ -49,7 +58,7 @@ class Refused(BrokerError):
 
 
 class NotSent(BrokerError):
-    """Nothing reached the broker: the login failed or no connection was made."""
+    """Nothing reached the broker: the login failed, no connection was made, or no request is left to us."""
 
 
 class UnknownOutcome(BrokerError):

@@ -93,6 +93,23 @@ class Positions(Said, frozen=True):
     positions: tuple[Position, ...]
 
 
+class Pending(Said, frozen=True):
+    """An order that waits for its price."""
+
+    id: str | int
+    symbol: str
+    volume: Decimal
+    type: str
+    side: str
+    activation_price: Decimal
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+
+
+class PendingOrders(Said, frozen=True):
+    orders: tuple[Pending, ...]
+
+
 class Closed(Said, frozen=True):
     """A closed row. `time` is when it closed, `id` the position's id: not positionId, not closeTime."""
 

@@ -1,4 +1,4 @@
-"""One HTTP exchange with the broker, counted, limited in size and time, its failures sorted into our errors.
+"""One HTTP exchange with the broker, paid for, limited in size and time, its failures sorted into our errors.
 
 Used by `broker.session` and `broker.client`. Never repeats a request, never follows a redirect, never reads proxy
 settings from the environment: the way to the account is the one in the settings.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from importlib import metadata
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import anyio.lowlevel
 import httpx
@@ -17,7 +17,16 @@ import msgspec
 from msgspec import Struct
 
 from actors.broker import raw
-from actors.broker.errors import Blocked, NotSent, Refused, Transient, Unauthorised, UnknownOutcome, Unreadable
+from actors.broker.errors import (
+    Blocked,
+    BudgetSpent,
+    NotSent,
+    Refused,
+    Transient,
+    Unauthorised,
+    UnknownOutcome,
+    Unreadable,
+)
 from bus import failpoints
 from config import settings
 
@@ -45,18 +54,20 @@ def _version() -> str:
     return metadata.version("prop-firm-pilot")  # looks through all installed packages: milliseconds
 
 
-class RequestCount:
-    """Requests made since the last `take`: every one counts, logins and failures included."""
+class Budget(Protocol):
+    """What requests are paid from, each before it leaves: logins and those that fail, too. See `desk.allowance`.
 
-    def __init__(self) -> None:
-        self.reads = 0
-        self.writes = 0
+    All raise BudgetSpent when there is nothing to pay with; then nothing may leave.
+    """
 
-    def take(self) -> tuple[int, int]:
-        """Return reads and writes and set both to zero."""
-        taken = (self.reads, self.writes)
-        self.reads = self.writes = 0
-        return taken
+    async def pay_read(self) -> None:
+        """Pay for a request that changes nothing. May wait for more to be granted."""
+
+    async def pay_write(self) -> None:
+        """Pay for a change or a close of a position. May wait for more to be granted."""
+
+    def pay_order(self) -> None:
+        """Pay for an order from what is held now: an order waits for nothing."""
 
 
 class Answer(Struct, frozen=True):
@@ -84,8 +95,8 @@ class TooLarge(httpx.TransportError):
 class Transport:
     """The connection to one broker. Reads share connections, a write always opens its own."""
 
-    def __init__(self, broker: settings.Broker) -> None:
-        self.requests = RequestCount()
+    def __init__(self, broker: settings.Broker, budget: Budget) -> None:
+        self._budget = budget
         self._base_url = broker.base_url.rstrip("/")
         self._timeout = httpx.Timeout(broker.request_timeout_s, connect=broker.connect_timeout_s)
         # The timeouts above are per step; a broker that sends one byte a second must not hold us for ever.
@@ -124,13 +135,13 @@ class Transport:
         """Return a 2xx answer to a request that changes nothing.
 
         Raises:
-            Transient: no connection, no answer in time, 408, 429 or 5xx.
+            Transient: no connection, no answer in time, 408, 429 or 5xx; BudgetSpent: nothing was asked.
             Unauthorised: 401.
             Blocked: 403 with a page.
             Refused: any other answer.
         """
+        await self._budget.pay_read()
         failpoints.reach("broker.before_read")  # one HTTP request that changes nothing (executor and monitor)
-        self.requests.reads += 1
         try:
             answer = await self._exchange(self._reads, method, path, headers, body)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
@@ -138,22 +149,22 @@ class Transport:
         failpoints.reach("broker.after_read")
         return _checked_read(answer, f"{method} {path}")
 
-    async def write(self, path: str, body: bytes, *, headers: dict[str, str]) -> raw.Written:
-        """POST once, on a connection of its own, and return the broker's OK.
+    async def write(self, path: str, body: bytes, *, headers: dict[str, str], is_order: bool = False) -> raw.Written:
+        """POST once, on a connection of its own, and return the broker's OK. An order waits for no grant.
 
         Only three answers are certain: status OK, status REJECTED, and 400 in JSON. All others, 401, 403 and 429
         among them, may come from a proxy that had passed the order on, and nothing in the broker's documents says
         otherwise; taking them for "not done" would gain one minute and risk an order nobody knows of.
 
         Raises:
-            NotSent: no connection was made.
+            NotSent: no connection was made, or no request is left to us.
             Refused: the broker said no.
             UnknownOutcome: everything else; also when this call is cancelled, the order may exist.
         """
         where = f"POST {path}"
         async with self._client() as fresh:
+            await self._pay(where, is_order=is_order)
             failpoints.reach("broker.before_write")  # one POST: an order, an edit or a close (executor, monitor)
-            self.requests.writes += 1
             try:
                 answer = await self._exchange(fresh, "POST", path, headers, body)
             except NOTHING_SENT as error:
@@ -162,6 +173,15 @@ class Transport:
                 raise UnknownOutcome(f"{where}: {_named(error)}") from error
         failpoints.reach("broker.after_write")
         return _checked_write(answer, where)
+
+    async def _pay(self, where: str, *, is_order: bool) -> None:
+        try:
+            if is_order:
+                self._budget.pay_order()
+            else:
+                await self._budget.pay_write()
+        except BudgetSpent as error:
+            raise NotSent(f"{where}: {error}") from error
 
     async def _exchange(
         self, client: httpx.AsyncClient, method: str, path: str, headers: dict[str, str] | None, body: bytes | None

@@ -88,6 +88,20 @@ class Position(Struct, frozen=True, kw_only=True):
     net_profit_cents: int
 
 
+class PendingOrder(Struct, frozen=True, kw_only=True):
+    """An order that waits at the broker for its price. A stop or target that is not set is None."""
+
+    id: str
+    symbol: str
+    broker_symbol: str
+    kind: str  # the broker's word: LIMIT or STOP
+    side: Side
+    volume: Decimal
+    activation_price: Decimal
+    sl_price: Decimal | None
+    tp_price: Decimal | None
+
+
 class ClosedPosition(Struct, frozen=True, kw_only=True):
     """One row of the history. `id` is the position's; `reason` the broker's word (paper: SL, TP, MANUAL, STOP_OUT)."""
 
@@ -222,6 +236,21 @@ def position(said: raw.Position, symbol: str) -> Position:
         commission_cents=cents(said.commission, "commission"),
         profit_cents=cents(said.profit, "profit"),
         net_profit_cents=cents(said.net_profit, "netProfit"),
+    )
+
+
+def pending_order(said: raw.Pending, symbol: str) -> PendingOrder:
+    """Return the waiting order."""
+    return PendingOrder(
+        id=str(said.id),
+        symbol=symbol,
+        broker_symbol=said.symbol,
+        kind=said.type,
+        side=side_of(said.side),
+        volume=positive(said.volume, "volume"),
+        activation_price=positive(said.activation_price, "activationPrice"),
+        sl_price=optional_price(said.stop_loss, "stopLoss"),
+        tp_price=optional_price(said.take_profit, "takeProfit"),
     )
 
 

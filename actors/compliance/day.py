@@ -1,49 +1,57 @@
-"""The firm's day: when it begins and ends, and the balance it began with. Pure; used by executor and monitor.
+"""The firm's day: when it begins and ends, by every reading of the firm's words. Pure; used by executor and monitor.
 
-A day is [reset, next reset): whatever is stamped exactly at the reset belongs to the new day. Floating profit is
-never part of a day's start.
+A day is [reset, next reset): whatever is stamped exactly at the reset belongs to the new day.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Literal, Protocol
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
+
+from actors.compliance import ledger
+from actors.compliance.ledger import ClosedRow
+from actors.compliance.rulebook import Moment, RuleSet
 
 
 class FirmDay(Struct, frozen=True, kw_only=True):
     """One day of the firm. `day` is the local date of its beginning; both moments are in UTC."""
 
     day: str
+    reset: str  # which reading of the reset, e.g. "00:00 Europe/Athens"
     starts_at: datetime
     ends_at: datetime
 
 
-class ClosedRow(Protocol):
-    """What is needed of a row of the broker's history."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def opened_at(self) -> datetime: ...
-    @property
-    def closed_at(self) -> datetime: ...
-    @property
-    def net_profit_cents(self) -> int: ...
-    @property
-    def commission_cents(self) -> int: ...
+def readings(rules: RuleSet) -> tuple[Moment, ...]:
+    """Return every reading of when the firm's day begins, the set's own first. All of them count."""
+    return (Moment(time=rules.reset.time, tz=rules.reset.tz), *rules.reset.also)
 
 
-class OpenRow(Protocol):
-    """What is needed of an open position. `commission_cents` is negative when it costs."""
+def firm_days(rules: RuleSet, now: datetime) -> tuple[FirmDay, ...]:
+    """Return the firm's day that holds `now` by every reading, in the order of `readings`.
 
-    @property
-    def opened_at(self) -> datetime: ...
-    @property
-    def commission_cents(self) -> int: ...
+    Raises:
+        ValueError: the moment has no zone.
+    """
+    return tuple(day_of(moment, now) for moment in readings(rules))
+
+
+def day_of(reading: Moment, now: datetime) -> FirmDay:
+    """Return the day that holds `now` by one reading. Raises ValueError when `now` has no zone."""
+    return firm_day(now, time.fromisoformat(reading.time), ZoneInfo(reading.tz))
+
+
+def days_of(reading: Moment, since: datetime, until: datetime) -> tuple[FirmDay, ...]:
+    """Return the days by one reading that begin after `since` and not after `until`, oldest first."""
+    found: list[FirmDay] = []
+    day = day_of(reading, until)
+    while day.starts_at > since:
+        found.append(day)
+        day = day_of(reading, day.starts_at - timedelta(microseconds=1))
+    return tuple(reversed(found))
 
 
 def firm_day(moment: datetime, reset: time, zone: ZoneInfo) -> FirmDay:
@@ -63,6 +71,7 @@ def firm_day(moment: datetime, reset: time, zone: ZoneInfo) -> FirmDay:
         if (starts_at := _reset_of(candidate, reset, zone)) <= moment:
             return FirmDay(
                 day=candidate.isoformat(),
+                reset=f"{reset:%H:%M} {zone.key}",
                 starts_at=starts_at,
                 ends_at=_reset_of(candidate + timedelta(days=1), reset, zone),
             )
@@ -74,46 +83,8 @@ def _reset_of(day: date, reset: time, zone: ZoneInfo) -> datetime:
     return datetime.combine(day, reset, tzinfo=zone).astimezone(UTC)
 
 
-def start_balance_cents(
-    balance_cents: int,
-    *,
-    starts_at: datetime,
-    closed: Iterable[ClosedRow],
-    open_positions: Iterable[OpenRow] = (),
-    commission_booked: Literal["open", "close", "unknown"] = "unknown",
-    cash_flows_cents: int = 0,
-) -> int:
-    """Return the balance at the day's start, rebuilt from the balance now.
-
-    Takes back the net profit of every row closed at or after the start, and signed cash flows since (deposit +,
-    withdrawal -). A broker that books the commission when a position is opened has taken it in the day of the opening:
-    it is counted there, once. `unknown` gives the higher of the two readings, which makes for the higher floor.
-    Floating profit is never taken into account. `closed` may hold older rows and the same row twice.
-    Source: docs/decisions.md, "Rebuild after a slept reset".
-    """
-    since = {_identity(row): row for row in closed if row.closed_at >= starts_at}.values()
-    booked_at_close = balance_cents - cash_flows_cents - sum(row.net_profit_cents for row in since)
-    # Of a row opened before the reset, the commission had left the balance before the day began.
-    carried_cents = sum(row.commission_cents for row in since if row.opened_at < starts_at)
-    taken_today_cents = sum(row.commission_cents for row in open_positions if row.opened_at >= starts_at)
-    booked_at_open = booked_at_close + carried_cents - taken_today_cents
-    if commission_booked == "unknown":
-        return max(booked_at_open, booked_at_close)
-    return booked_at_open if commission_booked == "open" else booked_at_close
-
-
-def realised_cents(closed: Iterable[ClosedRow], starts_at: datetime) -> int:
-    """Return the net profit of the rows closed at or after the day's start. The same row twice counts once."""
-    return sum({_identity(row): row.net_profit_cents for row in closed if row.closed_at >= starts_at}.values())
-
-
 def held_short(closed: Iterable[ClosedRow], seconds_min: int) -> tuple[int, int]:
     """Return how many trades were held shorter than `seconds_min`, and how many there are. Doubled rows count once."""
-    rows = {_identity(row): row for row in closed}.values()
+    rows = ledger.distinct(closed)
     short = sum(1 for row in rows if (row.closed_at - row.opened_at).total_seconds() < seconds_min)
     return short, len(rows)
-
-
-def _identity(row: ClosedRow) -> tuple[str, datetime, int]:
-    """Return what tells two rows apart: partial closes share the position's id, doubled rows share everything."""
-    return row.id, row.closed_at, row.net_profit_cents

@@ -13,7 +13,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from actors.compliance import conversion
-from actors.compliance.account import PositionRisk
+from actors.compliance.account import PendingRisk, PositionRisk
 from actors.compliance.conversion import DOWN, UP, NoRate, TwoSided
 from bus.vocabulary import Side
 
@@ -68,11 +68,36 @@ class Holding(Protocol):
     def net_profit_cents(self) -> int: ...
 
 
+class Waiting(Protocol):
+    """What is needed of an order that waits for its price."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def symbol(self) -> str: ...
+    @property
+    def side(self) -> Side: ...
+    @property
+    def volume(self) -> Decimal: ...
+    @property
+    def activation_price(self) -> Decimal: ...
+    @property
+    def sl_price(self) -> Decimal | None: ...
+    @property
+    def tp_price(self) -> Decimal | None: ...
+
+
 class Costs(Struct, frozen=True, kw_only=True):
-    """What is added to every loss: a gap beyond the stop, and the commission of one lot's round turn."""
+    """What is added to every loss: a gap at each filling, and one lot's commission and swap until it is closed."""
 
     gap_pips: Decimal
-    commission_per_lot_cents: int
+    commission_per_lot_cents: int  # of the round turn
+    swap_per_lot_cents: int  # beyond what is booked already
+
+    @property
+    def per_lot_cents(self) -> int:
+        """Return what one lot costs beside its price."""
+        return self.commission_per_lot_cents + self.swap_per_lot_cents
 
 
 class Sized(Struct, frozen=True, kw_only=True):
@@ -174,12 +199,16 @@ def loss_per_lot_cents(
     account_currency: str,
     costs: Costs,
 ) -> Decimal | NoRate:
-    """Return one lot's loss at the stop, in cents: distance, gap, spread for sells, commission of the round turn."""
-    distance = abs(entry - sl_price) + _beyond_stop(side, contract, quotes, costs)
+    """Return one lot's loss at the stop, in cents: distance, gap, spread for sells, commission and swap.
+
+    The gap counts twice: a market order may be filled that far from its quote, and its stop that far beyond itself.
+    """
+    entry_gap = costs.gap_pips * contract.pip
+    distance = abs(entry - sl_price) + entry_gap + _beyond_stop(side, contract, quotes, costs)
     money = _money(
         distance, Decimal(1), contract, quotes, account_currency, at=_stop_filled(side, sl_price, contract, costs)
     )
-    return money if isinstance(money, NoRate) else money + costs.commission_per_lot_cents
+    return money if isinstance(money, NoRate) else money + costs.per_lot_cents
 
 
 def margin_cents(
@@ -204,12 +233,14 @@ def position_risk(
 ) -> PositionRisk:
     """Return what an open position can still do to the balance.
 
-    The loss at the stop holds gap, spread, swap and the whole round turn's commission, and is never below the floating
-    loss. It is negative when the stop locks a profit in, and None when there is no stop or it cannot be valued. The
-    profit at the target is never below the floating profit; without a target it is at least twice the risk.
+    The loss at the stop holds gap, spread, swap booked and to come and the whole round turn's commission, and is never
+    below the floating loss. It is negative when the stop locks a profit in, and None when there is no stop or it cannot
+    be valued. The profit at the target is never below the floating profit; without a target it is at least twice the
+    risk.
     """
     floating_cents = position.net_profit_cents
     loss_cents = profit_cents = None
+    is_bounded = False
     usable = contract is not None and (quote := quotes.get(contract.symbol)) is not None and conversion.is_usable(quote)
     if contract is not None and usable:
         loss_cents = _loss_at_stop_cents(position, contract, quotes, account_currency, costs)
@@ -218,15 +249,56 @@ def position_risk(
             beyond = (position.tp_price > position.open_price) == (position.side == "BUY")
             money = _money(gain, position.volume, contract, quotes, account_currency, at=position.tp_price)
             profit_cents = None if isinstance(money, NoRate) else (_up(money) if beyond else 0)
+            is_bounded = profit_cents is not None
     if profit_cents is None:
         profit_cents = 2 * max(0, loss_cents or 0)
     return PositionRisk(
         id=position.id,
         symbol=position.symbol,
         side=position.side,
+        volume=position.volume,
         loss_at_stop_cents=loss_cents,
         profit_at_target_cents=max(profit_cents, floating_cents, 0),
+        has_target=is_bounded,
         net_profit_cents=floating_cents,
+    )
+
+
+def pending_risk(
+    order: Waiting,
+    *,
+    contract: Contract | None,
+    quotes: Mapping[str, TwoSided],
+    account_currency: str,
+    costs: Costs,
+) -> PendingRisk:
+    """Return what a waiting order can do once it is filled: at its price, or a gap beyond it, and then stopped.
+
+    The loss is None when it has no stop, or one that cannot be valued. Without a target the gain is twice the risk.
+    """
+    loss_cents = profit_cents = None
+    if contract is not None and (quote := quotes.get(contract.symbol)) is not None and conversion.is_usable(quote):
+        if order.sl_price:
+            adverse = order.activation_price - order.sl_price
+            gap = costs.gap_pips * contract.pip  # at the filling; the stop's own is part of what lies beyond it
+            distance = (adverse if order.side == "BUY" else -adverse) + gap + _beyond_stop(
+                order.side, contract, quotes, costs
+            )  # fmt: skip
+            filled = _stop_filled(order.side, order.sl_price, contract, costs)
+            money = _money(distance, order.volume, contract, quotes, account_currency, at=filled)
+            loss_cents = None if isinstance(money, NoRate) else max(0, _up(money + order.volume * costs.per_lot_cents))
+        if order.tp_price:
+            gain = abs(order.tp_price - order.activation_price)
+            money = _money(gain, order.volume, contract, quotes, account_currency, at=order.tp_price)
+            profit_cents = None if isinstance(money, NoRate) else _up(money)
+    return PendingRisk(
+        id=order.id,
+        symbol=order.symbol,
+        side=order.side,
+        volume=order.volume,
+        loss_cents=loss_cents,
+        profit_cents=2 * max(0, loss_cents or 0) if profit_cents is None else profit_cents,
+        has_target=profit_cents is not None,
     )
 
 
@@ -245,7 +317,8 @@ def _loss_at_stop_cents(
     if isinstance(money, NoRate):
         return None
     commission_cents = max(_up(position.volume * costs.commission_per_lot_cents), abs(position.commission_cents))
-    at_stop_cents = _up(money) + commission_cents + max(0, -position.swap_cents)
+    swap_cents = max(0, -position.swap_cents) + _up(position.volume * costs.swap_per_lot_cents)
+    at_stop_cents = _up(money) + commission_cents + swap_cents
     return max(at_stop_cents, -position.net_profit_cents)
 
 

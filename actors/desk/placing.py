@@ -22,7 +22,8 @@ from actors.broker.wire import ClosedPosition, OpenRequest, Position
 from actors.compliance import guard
 from actors.compliance.rulebook import RuleSet
 from actors.compliance.sizing import Unsized
-from actors.desk import planning, view
+from actors.desk import certificate, planning, view
+from actors.desk.allowance import Allowance
 from actors.desk.protecting import Protector, Unprotected
 from actors.desk.recording import Ask, Recorder
 from actors.desk.settling import Missing, Settler, Unclear
@@ -39,7 +40,13 @@ from store.queries import DatabaseRefused, Reader
 
 RETRY_S = 10.0  # after a broker that did not answer; doubled with each failure in a row
 RETRY_S_MAX = 300.0  # every request counts against the day's budget
+RETRY_S_LONGEST = 93_600.0  # what the store takes: a day of 25 hours and one more
 RETRY_LOGIN_S = 120.0  # after a login that was refused: somebody has to act
+# What one trade may cost from its first look to its stop: granted before it begins, so that no order waits for a grant.
+TRADE_READS = 16  # a login, the look with every list and the quotes, the read-back and two repairs
+LOOKS_MAX = 3  # while something of the account changes between the look and the reservation
+READ_AGAIN = "read the account again"  # what the store answers then
+TRADE_WRITES = 4  # the order, two edits and a close
 UNPROTECTED_WAIT_S_MAX = 300.0  # between two rounds at a position that takes no stop and cannot be closed
 
 Sleep = Callable[[float], Awaitable[bool]]
@@ -73,6 +80,7 @@ class Desk:
         ask: Ask,
         sleep: Sleep,
         holds: Callable[[Execute], bool],
+        allowance: Allowance,
         draw: random.Random,
     ) -> None:
         self._client = client
@@ -83,6 +91,7 @@ class Desk:
         self._ask = ask
         self._sleep = sleep
         self._holds = holds
+        self._allowance = allowance
         self._draw = draw
         self._look_s = settings.executor.look_interval_s
         self._record = Recorder(ask, answer_s=settings.bus.dead_s)
@@ -99,26 +108,33 @@ class Desk:
         if await self._sleep(self._draw.uniform(0, self._settings.executor.random_delay_s_max)):
             await self._record.given_back(work, "stopping")
             return
-        try:
-            seen = await self._look(work.intent.symbol)
-        except (BrokerError, DatabaseRefused, NoAnswer) as error:
-            await self._could_not_look(work, error)
-            return
-        self._failures = 0
-        if await self._sleep(0):  # an order that is begun now might be cut off in the middle
-            await self._record.given_back(work, "stopping")
-            return
-        plan, verdict = self._judge(work, seen)
-        if plan is None or not verdict.passed:
-            await self._record.rejected(work, verdict)
-            return
-        await self._reserve_and_send(work, plan, seen, verdict.snapshot())
+        for _ in range(LOOKS_MAX):
+            try:
+                seen = await self._look(work.intent.symbol)
+                if await self._sleep(0):  # an order that is begun now might be cut off in the middle
+                    await self._record.given_back(work, "stopping")
+                    return
+                if isinstance(seen, str):
+                    await self._give_back_for_a_while(work, f"the account is not settled: {seen}")
+                    return
+                self._failures = 0
+                plan, verdict = self._judge(work, seen)
+            except (BrokerError, DatabaseRefused, NoAnswer) as error:
+                await self._could_not_look(work, error)
+                return
+            if plan is None or not verdict.passed:
+                await self._record.rejected(work, verdict)
+                return
+            if await self._reserve_and_send(work, plan, seen, verdict.snapshot()):
+                return
+        await self._record.given_back(work, f"the account changed during each of {LOOKS_MAX} looks", RETRY_S)
 
     async def settle(self, work: Execute, order: Order, *, accepted_id: str | None = None) -> None:
         """Find out what became of a reserved order, and record it. Never sends.
 
         Returns when that is done, when we must stop, and when the lease is gone: the operator has settled it.
         """
+        self._allowance.purpose = "flatten"  # to find a position and see to its stop, the reserve is there
         if accepted_id is None:
             logger.bind(intent_id=order.intent_id).warning(
                 "Reconciling {} {} {}", order.plan.side, order.plan.volume, order.plan.symbol
@@ -140,49 +156,70 @@ class Desk:
 
     # ── the steps ───────────────────────────────────────────────────────────
 
-    async def _look(self, symbol: str) -> View:
-        reach("executor.before_read")  # reading account, quotes and history
-        seen = await view.account_view(
-            self._client,
-            self._reader,
-            settings=self._settings,
-            rules=self._rules,
-            clock=self._clock,
-            symbol=symbol if symbol in await self._client.instruments() else None,
-        )
-        reach("executor.after_read")
-        return await view.record_day(
-            seen, _Asker(self._ask), self._reader, deadline_s=self._settings.bus.dead_s
-        )  # fmt: skip
+    async def _look(self, symbol: str) -> View | str:
+        """Return the account as it is now, known to the store as well; or why it is to be read again later.
+
+        What was rebuilt is recorded first and looked at again then: figures from before count as overtaken.
+        """
+        for _ in range(2):
+            await self._allowance.ensure(TRADE_READS, TRADE_WRITES)
+            reach("executor.before_read")  # reading account, quotes and history
+            seen = await view.account_view(
+                self._client,
+                self._reader,
+                settings=self._settings,
+                rules=self._rules,
+                clock=self._clock,
+                symbol=symbol if symbol in await self._client.instruments() else None,
+            )
+            reach("executor.after_read")
+            if seen.unsettled and not seen.account.halts:
+                return seen.unsettled
+            reach("executor.before_start_day")  # recording what the day started with
+            is_new = await view.record(
+                seen, _Asker(self._ask), self._reader, deadline_s=self._settings.bus.dead_s
+            )  # fmt: skip
+            reach("executor.after_start_day")
+            if not is_new:
+                return seen
+        return "the store does not keep what the day started with"
 
     async def _could_not_look(self, work: Execute, error: Exception) -> None:
-        """Give the intent back for a while that grows: a broker that is away must not use up the day's requests."""
-        wait_s = min(RETRY_S * 2**self._failures, RETRY_S_MAX)
-        self._failures = min(self._failures + 1, 16)
+        """Give the intent back; somebody must act when the broker does not know us."""
+        wait_s = 0.0
         if isinstance(error, (Unauthorised, Blocked)):
-            wait_s = max(wait_s, RETRY_LOGIN_S)
+            wait_s = RETRY_LOGIN_S
         elif isinstance(error, Transient) and error.retry_after_s:
-            wait_s = max(wait_s, error.retry_after_s)
+            wait_s = error.retry_after_s
         level = "ERROR" if isinstance(error, (Unauthorised, Blocked)) else "WARNING"
         logger.bind(intent_id=work.intent.id).log(level, "Could not read the account: {}", error)
-        await self._record.given_back(work, f"could not read the account: {error}", wait_s)
+        await self._give_back_for_a_while(work, f"could not read the account: {error}", wait_s)
+
+    async def _give_back_for_a_while(self, work: Execute, reason: str, wait_s_min: float = 0.0) -> None:
+        """Give the intent back for a time that grows: a broker that is away must not use up the day's requests."""
+        wait_s = max(wait_s_min, min(RETRY_S * 2**self._failures, RETRY_S_MAX))
+        self._failures = min(self._failures + 1, 16)
+        await self._record.given_back(work, reason, min(wait_s, RETRY_S_LONGEST))
 
     def _judge(self, work: Execute, seen: View) -> tuple[OrderPlan | None, guard.GuardResult]:
-        """Plan and check: no waiting, no I/O."""
+        """Plan and check, without waiting: of the outside it reads only two small files and the attestation."""
         executor = self._settings.executor
         planned = planning.order_plan(
             work.intent,
             seen,
             risk_ratio=Decimal(str(executor.risk_per_trade_ratio)),
             jitter_ratio=Decimal(str(round(self._draw.uniform(0, executor.volume_jitter_ratio), 6))),
-            costs=view.costs(self._settings, self._rules),
+            costs=view.costs(self._settings, self._rules, work.intent.symbol),
         )
         if isinstance(planned, Unsized):
             return None, planning.unsized_result(planned)
-        facts = view.trade_facts(seen, planned, work.intent, settings=self._settings, clock=self._clock)
+        facts = view.trade_facts(
+            seen, planned, work.intent, self._reader, settings=self._settings, rules=self._rules, clock=self._clock
+        )
         return planned, guard.check_all(planned, seen.account, self._rules, facts)
 
-    async def _reserve_and_send(self, work: Execute, plan: OrderPlan, seen: View, snapshot: str) -> None:
+    async def _reserve_and_send(self, work: Execute, plan: OrderPlan, seen: View, snapshot: str) -> bool:
+        """Return False when nothing was done because the account is to be read again."""
         licence_s = self._settings.executor.licence_s
         order = self._order(work, plan, seen)
         licence = Licence(self._clock.monotonic(), self._clock.now())
@@ -196,20 +233,24 @@ class Desk:
                     baseline=order.baseline,
                     deadline_at=order.deadline_at,
                     compliance_snapshot=snapshot,
+                    certificate=certificate.certificate(seen, plan, self._rules),
                 ),
                 licence_s,
             )
         except NoAnswer:
             await self._not_licensed(work, f"not sent: no licence within {licence_s:g} s")
-            return
+            return True
         reach("executor.after_reserve")
         if ack.outcome is Outcome.STALE:
             logger.warning("The lease of {} is gone: {}", work.intent.id, ack.reason)
-            return
-        if ack.outcome is not Outcome.APPLIED:
+        elif ack.outcome is Outcome.REFUSED and ack.reason.endswith(READ_AGAIN):
+            logger.bind(intent_id=work.intent.id).info("Not reserved: {}", ack.reason)
+            return False
+        elif ack.outcome is not Outcome.APPLIED:
             await self._record.given_back(work, f"no reservation: {ack.reason}", RETRY_S)
-            return
-        await self._send(work, order, licence)
+        else:
+            await self._send(work, order, licence, seen)
+        return True
 
     async def _not_licensed(self, work: Execute, reason: str) -> None:
         """End an intent whose reservation was not answered, or give it back if it was never reserved.
@@ -220,7 +261,7 @@ class Desk:
         if ack.outcome is Outcome.REFUSED:
             await self._record.given_back(work, reason, RETRY_S)
 
-    async def _send(self, work: Execute, order: Order, licence: Licence) -> None:
+    async def _send(self, work: Execute, order: Order, licence: Licence, seen: View) -> None:
         """Send the order, once, while the licence is young; then find out what became of it."""
         plan = order.plan
         request = OpenRequest(
@@ -233,6 +274,10 @@ class Desk:
         reach("executor.before_post")  # sending the order
         if (age_s := licence.age_s(self._clock)) > self._settings.executor.licence_s:
             await self._record.failed(work, f"not sent: the licence was {age_s:.1f} s old")
+            return
+        figures = Licence(seen.account.figures_at_s, seen.account.read_at)
+        if (age_s := figures.age_s(self._clock)) > (allowed_s := self._settings.executor.figures_age_s_max):
+            await self._record.failed(work, f"not sent: the figures were {age_s:.1f} s old; allowed {allowed_s:g} s")
             return
         answer = await self._post(request)
         reach("executor.after_post")
@@ -254,8 +299,6 @@ class Desk:
             return error
         finally:
             self._left_s = self._clock.monotonic()
-            # The store has counted this request with the reservation.
-            self._client.requests.writes = max(0, self._client.requests.writes - 1)
 
     async def _found_open(self, work: Execute, plan: OrderPlan, position: Position) -> None:
         """Record a position once its stop is seen, or its end when it had to be closed.

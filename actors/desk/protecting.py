@@ -17,6 +17,7 @@ from actors.broker import reconcile
 from actors.broker.client import BrokerClient
 from actors.broker.errors import BrokerError, NotSent
 from actors.broker.wire import ClosedPosition, Position
+from actors.desk import stops
 from actors.desk.settling import HISTORY_MARGIN_S
 from bus.clock import Clock
 from bus.failpoints import reach
@@ -109,14 +110,12 @@ class Protector:
         return seen
 
     async def _edit(self, position: Position, sl_price: Decimal, tp_price: Decimal) -> Seen:
-        reach("executor.before_edit")  # setting stop and target
         try:
-            await self._client.edit_position(position, sl_price, tp_price)
+            await stops.edit(self._client, position, sl_price, tp_price)
         except BrokerError as error:
             logger.warning("Setting stop and target of {} failed: {}", position.id, error)
             if isinstance(error, NotSent):
                 return None
-        reach("executor.after_edit")
         await self._pause(self._look_interval_s / 2)
         return await self._read(position)
 

@@ -1,77 +1,63 @@
-"""The account as broker and store show it, joined into what the guard reads. Library of executor and monitor.
+"""The account as broker and store show it, joined into what the guard reads. Library of the executor.
 
-Reads only, except that `record_day` asks the store to keep a day's start. What cannot be known is None in the view,
+Reads only, except that `record` asks the store to keep what was rebuilt. What cannot be known is missing in the view,
 and the guard lets nothing pass that needs it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Protocol
 
 import msgspec
-from loguru import logger
 from msgspec import Struct
 
-from actors.broker.wire import Balance, ClosedPosition, Instrument, Position, Quote
-from actors.compliance import day as days
-from actors.compliance import sizing
-from actors.compliance.account import AccountView
-from actors.compliance.day import FirmDay
+from actors.broker.wire import Balance, ClosedPosition, Instrument, PendingOrder, Position, Quote
+from actors.compliance import day as firm_days
+from actors.compliance import marks as trailing
+from actors.compliance import news, sizing
+from actors.compliance.account import AccountView, PendingRisk, PositionRisk
 from actors.compliance.guard import TradeFacts
+from actors.compliance.money import amount
 from actors.compliance.rulebook import RuleSet
 from actors.compliance.sizing import Costs
-from bus import messages
+from actors.desk import days
+from actors.desk.days import Asker, Days, Kept
 from bus.clock import Clock, iso, parse
-from bus.records import AccountDay, Order, OrderPlan, TradeIntent
+from bus.records import AccountMark, Order, OrderPlan, TradeIntent
+from config import load
 from config.settings import Settings
 from store.queries import Reader
 
-CLOCK_SKEW_S = 60.0  # rows stamped by a broker whose clock runs ahead of ours are asked for, too
 SESSION_AGE_S_MAX = 60.0  # how old the broker's word on open sessions may be
-
-
-class Counted(Protocol):
-    """Requests made since they were last taken."""
-
-    @property
-    def reads(self) -> int: ...
-    @property
-    def writes(self) -> int: ...
 
 
 class Broker(Protocol):
     """What the view needs of `broker.client.BrokerClient`. Every call may raise a BrokerError."""
 
-    @property
-    def requests(self) -> Counted: ...
     async def balance(self) -> Balance: ...
     async def instruments(self, age_s_max: float = ...) -> dict[str, Instrument]: ...
     async def quotes(self, symbols: Iterable[str]) -> dict[str, Quote]: ...
     async def open_positions(self) -> tuple[Position, ...]: ...
+    async def pending_orders(self) -> tuple[PendingOrder, ...]: ...
     async def closed_positions(self, since: datetime, until: datetime) -> tuple[ClosedPosition, ...]: ...
-
-
-class Asker(Protocol):
-    """What `record_day` needs of the link to the store."""
-
-    async def ask(self, command: messages.Command, deadline_s: float | None = None) -> messages.Ack: ...
 
 
 class Reading(Struct, frozen=True, kw_only=True):
     """What the broker said in one look, and when it was asked."""
 
+    version: int  # of the store's account, before the broker was asked
     now: datetime
-    figures_at_s: float
-    day: FirmDay
+    figures_at_s: float  # monotonic
+    pending: tuple[PendingOrder, ...]
     positions: tuple[Position, ...]
     balance: Balance
-    closed: tuple[ClosedPosition, ...]  # of the day, and as far back as holding times are counted
+    closed: tuple[ClosedPosition, ...]
+    closed_since: datetime  # how far back they go
     instruments: dict[str, Instrument]
     quotes: dict[str, Quote]
-    requests_used: int  # by this process, not yet reported
     is_settled: bool  # the balance was the same before and after the history was read
 
 
@@ -80,38 +66,49 @@ class View(Struct, frozen=True, kw_only=True):
 
     account: AccountView
     reading: Reading
-    new_day: AccountDay | None  # rebuilt just now and not in the store yet: see `record_day`
-    day_unknown: str  # why the day's start is not known; empty when it is
+    unresolved: tuple[Order, ...]  # those of `account.unresolved`, in the same order
+    closed: tuple[str, ...]  # positions of opened intents that the history shows closed
+    found: Days
 
     @property
     def baseline(self) -> tuple[str, ...]:
         """Return the ids of the positions that exist before an order is reserved."""
         return tuple(sorted(position.id for position in self.reading.positions))
 
+    @property
+    def unsettled(self) -> str:
+        """Return why the account is to be read again before anything is said of it; empty when it is not.
 
-def firm_day(rules: RuleSet, now: datetime) -> FirmDay:
-    """Return the firm's day that holds `now`."""
-    return days.firm_day(now, rules.reset_time, rules.zone)
+        A list can lag an event by seconds. What stays so is the monitor's to halt for.
+        """
+        if not self.reading.is_settled:
+            return "the balance changed while the account was read"
+        cents = self.found.unexplained_cents
+        return f"{amount(cents)} of the balance are explained by no trade" if cents else ""
 
 
-def costs(settings: Settings, rules: RuleSet) -> Costs:
-    """Return what is added to every loss."""
+def costs(settings: Settings, rules: RuleSet, symbol: str) -> Costs:
+    """Return what is added to every loss on an instrument."""
+    executor = settings.executor
+    gap_pips = executor.gap_allowance_pips_by_symbol.get(symbol, executor.gap_allowance_pips)
     return Costs(
-        gap_pips=Decimal(str(settings.executor.gap_allowance_pips)),
+        gap_pips=Decimal(str(gap_pips)),
         commission_per_lot_cents=rules.costs.commission_per_lot_cents,
+        swap_per_lot_cents=rules.costs.swap_per_lot_cents,
     )
 
 
 async def account_view(
     client: Broker, reader: Reader, *, settings: Settings, rules: RuleSet, clock: Clock, symbol: str | None = None
 ) -> View:
-    """Read the account now and return it; `symbol` is the one to be traded. Four to seven requests.
+    """Read the account now and return it; `symbol` is the one to be traded. Five to seven requests.
 
     Raises:
         BrokerError: something could not be read. Nothing is known then; "no answer" is never "no positions".
         store.connection.DatabaseRefused: the store's file cannot be read.
     """
-    # The store is read after the broker: an order that the broker shows is then known to the store as well.
+    # The store is read after the broker: an order that the broker shows is then known to the store as well. Its version
+    # is read before: whatever is written from now on makes the store refuse the figures.
     reading = await look(client, reader, settings=settings, rules=rules, clock=clock, symbol=symbol)
     return assemble(reading, reader, settings=settings, rules=rules)
 
@@ -119,54 +116,62 @@ async def account_view(
 async def look(
     client: Broker, reader: Reader, *, settings: Settings, rules: RuleSet, clock: Clock, symbol: str | None = None
 ) -> Reading:
-    """Ask the broker for everything a view needs. Positions come before the balance: one that closes in between then
-    counts twice rather than not at all.
+    """Ask the broker for everything a view needs. Waiting orders come before positions, and these before the balance:
+    what is filled or closed in between then counts twice rather than not at all.
 
     Raises:
         BrokerError: something could not be read.
     """
+    version = reader.account_version()
     now, figures_at_s = clock.now(), clock.monotonic()
-    today = firm_day(rules, now)
+    since = days.history_since(rules, now=now, kept=days.kept(reader, settings.broker.account_id))
+    pending = await client.pending_orders()
     positions = await client.open_positions()
     balance = await client.balance()
-    since = min(today.starts_at, now - timedelta(days=rules.hold.history_days))
-    closed = await client.closed_positions(since, now + timedelta(seconds=CLOCK_SKEW_S))
-    is_settled = True
-    if reader.account_day(today.day, settings.broker.account_id) is None:
-        # Rebuilding the day's start joins balance and history: a close between the two would falsify it.
-        again = await client.balance()
-        is_settled = again.balance_cents == balance.balance_cents
+    closed = await client.closed_positions(since, now + trailing.ROW_SKEW)
+    # Balance and history are joined: a close between the two would falsify what is made of both.
+    again = await client.balance()
     instruments = await client.instruments(SESSION_AGE_S_MAX)
     traded = {symbol} if symbol else set[str]()
-    wanted = _quotes_wanted(traded | {position.symbol for position in positions}, instruments, balance.currency)
+    held = {position.symbol for position in positions} | {order.symbol for order in pending}
+    wanted = _quotes_wanted(traded | held, instruments, balance.currency)
     return Reading(
+        version=version,
         now=now,
         figures_at_s=figures_at_s,
-        day=today,
+        pending=pending,
         positions=positions,
         balance=balance,
         closed=closed,
+        closed_since=since,
         instruments=instruments,
         quotes=await client.quotes(wanted) if wanted else {},
-        requests_used=client.requests.reads + client.requests.writes,
-        is_settled=is_settled,
+        is_settled=again.balance_cents == balance.balance_cents,
     )
 
 
 def assemble(reading: Reading, reader: Reader, *, settings: Settings, rules: RuleSet) -> View:
     """Join what the broker said with what the store knows."""
-    account_id, today = settings.broker.account_id, reading.day
-    unresolved = tuple(order.plan for order in reader.unresolved_orders())
-    unseen = tuple(order.plan for order in unseen_orders(reader, reading.positions, reading.closed))
-    day, new_day, day_unknown = reader.account_day(today.day, account_id), None, ""
-    if day is None:
-        found = start_of_day(reading, rules, account_id, is_complete=not unseen)
-        if isinstance(found, AccountDay):
-            day = new_day = found
-        else:
-            day_unknown = found
-    reads, writes = reader.requests(today.day)
-    short, total = days.held_short(reading.closed, rules.hold.seconds_min)
+    account_id, kept = settings.broker.account_id, days.kept(reader, settings.broker.account_id)
+    shown, closed = {position.id for position in reading.positions}, {row.id for row in reading.closed}
+    opened = reader.active_positions()
+    unseen = unseen_orders(reader, opened, shown | closed)
+    unresolved = (*reader.unresolved_orders(), *unseen)
+    found = days.assess(
+        rules,
+        kept=kept,
+        now=reading.now,
+        balance_cents=reading.balance.balance_cents,
+        equity_cents=reading.balance.equity_cents,
+        positions=reading.positions,
+        closed=reading.closed,
+        since=reading.closed_since,
+        is_settled=reading.is_settled,
+        is_complete=not unseen,
+    )
+    short, total = firm_days.held_short(reading.closed, rules.hold.seconds_min)
+    first, *others = firm_days.firm_days(rules, reading.now)
+    used = [reader.requests(key) for key in (first.day, *(f"{day.day} {day.reset}" for day in others))]
     account = AccountView(
         account_id=account_id,
         currency=reading.balance.currency,
@@ -174,82 +179,88 @@ def assemble(reading: Reading, reader: Reader, *, settings: Settings, rules: Rul
         equity_cents=reading.balance.equity_cents,
         free_margin_cents=reading.balance.free_margin_cents,
         figures_at_s=reading.figures_at_s,
-        day=day,
-        positions=tuple(
-            sizing.position_risk(
-                position,
-                contract=_contract(reading.instruments.get(position.symbol)),
-                quotes=reading.quotes,
-                account_currency=reading.balance.currency,
-                costs=costs(settings, rules),
-            )
-            for position in reading.positions
-        ),
-        unresolved=(*unresolved, *unseen),
-        realised_today_cents=_realised_cents(reading, day),
+        read_at=reading.now,
+        version=reading.version,
+        days=found.known,
+        marks=found.marks if is_to_be_recorded(found, kept, reading) else _still_known(found, kept),
+        unexplained_cents=found.unexplained_cents,
+        positions=_position_risks(reading, settings, rules),
+        pending=_pending_risks(reading, settings, rules),
+        unresolved=tuple(order.plan for order in unresolved),
         trades_short=short,
         trades_total=total,
-        requests_used=reads + writes + reading.requests_used,
+        trades_young=sum(
+            1
+            for position in reading.positions
+            if (reading.now - position.opened_at).total_seconds() < rules.hold.seconds_min
+        ),
+        reads_used=max(reads for reads, _ in used),
+        writes_used=max(writes for _, writes in used),
         halts=tuple(reader.halts(iso(reading.now))),
     )
-    return View(account=account, reading=reading, new_day=new_day, day_unknown=day_unknown)
+    closed_ids = {str(intent.position_id) for intent in opened} & closed - shown
+    return View(
+        account=account, reading=reading, unresolved=unresolved, closed=tuple(sorted(closed_ids)), found=found
+    )  # fmt: skip
 
 
-def start_of_day(reading: Reading, rules: RuleSet, account_id: str, *, is_complete: bool) -> AccountDay | str:
-    """Return what the firm's day started with, rebuilt from the balance and the history, or why it cannot be said.
+def is_to_be_recorded(found: Days, kept: Kept, reading: Reading) -> bool:
+    """Return whether the store must learn of days or marks before it can judge figures made with them.
 
-    `is_complete` is False while a position of ours is neither open nor in the history: its row is still to come.
+    A mark that only the balance or equity of this moment raises it works out for itself.
     """
-    if not reading.is_settled:
-        return "the balance changed while the history was read"
-    if not is_complete:
-        return "a position is neither open nor in the history yet"
-    start_cents = days.start_balance_cents(
-        reading.balance.balance_cents,
-        starts_at=reading.day.starts_at,
-        closed=reading.closed,
-        open_positions=reading.positions,
-        commission_booked=rules.costs.commission_booked,
-    )
-    if start_cents <= 0:
-        return f"rebuilding gave a balance of {start_cents} cents"
-    return AccountDay(
-        account_id=account_id,
-        day=reading.day.day,
-        starts_at=iso(reading.day.starts_at),
-        ends_at=iso(reading.day.ends_at),
-        start_balance_cents=start_cents,
-        initial_balance_cents=rules.account.initial_balance_cents,
-        created_at=iso(reading.now),
-    )
+    if found.record is not None:
+        return True
+    present = {"closed_balance": reading.balance.balance_cents, "equity": reading.balance.equity_cents}
+    known = {mark.kind: mark.value_cents for mark in kept.marks}
+
+    def is_news(mark: AccountMark) -> bool:
+        before = known.get(mark.kind)
+        return before is None or mark.value_cents > max(before, present.get(mark.kind, before))
+
+    return any(is_news(mark) for mark in found.marks)
 
 
-async def record_day(view: View, link: Asker, reader: Reader, *, deadline_s: float | None = None) -> View:
-    """Have the store keep a day's start that was rebuilt just now; return the view with the day that stands.
+def _still_known(found: Days, kept: Kept) -> tuple[AccountMark, ...]:
+    """Return the store's marks but those that nobody watched: what is not in `found` is not known any more."""
+    known = {mark.kind for mark in found.marks}
+    return tuple(mark for mark in kept.marks if mark.kind in known)
 
-    The first start of a day stands, whoever sent it. Without one in the store the day stays unknown.
+
+async def record(view: View, link: Asker, reader: Reader, *, deadline_s: float | None = None) -> bool:
+    """Have the store keep what it does not know yet; return whether it was told. Then look again.
 
     Raises:
         NoAnswer: the store did not answer within `deadline_s`.
     """
-    if view.new_day is None:
-        return view
-    await link.ask(messages.StartDay(day=view.new_day), deadline_s)
-    stands = reader.account_day(view.new_day.day, view.new_day.account_id)
-    if stands is None:
-        logger.error("The store did not keep the start of day {}", view.new_day.day)
-    account = msgspec.structs.replace(
-        view.account, day=stands, realised_today_cents=_realised_cents(view.reading, stands)
-    )
-    return msgspec.structs.replace(view, account=account, new_day=None)
+    kept = days.kept(reader, view.account.account_id)
+    if not is_to_be_recorded(view.found, kept, view.reading):
+        return False
+    return await days.record(view.found, link, deadline_s)
 
 
-def trade_facts(view: View, plan: OrderPlan, intent: TradeIntent, *, settings: Settings, clock: Clock) -> TradeFacts:
+def trade_facts(
+    view: View,
+    plan: OrderPlan,
+    intent: TradeIntent,
+    reader: Reader,
+    *,
+    settings: Settings,
+    rules: RuleSet,
+    clock: Clock,
+) -> TradeFacts:
     """Return what the guard needs beside plan and account. Call it right before the guard: it takes the time.
+
+    Reads the rule set's file and the news calendar anew: what was edited meanwhile must not be missed.
 
     Raises:
         KeyError: the plan's symbol is not among the instruments of the view.
+        DatabaseRefused: the store's file cannot be read.
     """
+    executor = settings.executor
+    calendar = news.load(settings.compliance.news_calendar) if rules.news.window_minutes else ""
+    rules_hash = _rules_hash(settings)
+    attestation = reader.attestation(settings.broker.account_id, rules.fingerprint)
     now = clock.now()
     instrument, quotes = view.reading.instruments[plan.symbol], view.reading.quotes
     # A quote that is ahead of us is as suspicious as an old one: the one furthest away counts.
@@ -257,35 +268,85 @@ def trade_facts(view: View, plan: OrderPlan, intent: TradeIntent, *, settings: S
     return TradeFacts(
         now=now,
         monotonic_s=clock.monotonic(),
+        # The licence may be used until its end, and the figures must be young then, too.
+        figures_age_s_max=max(0.0, executor.figures_age_s_max - executor.licence_s),
         quote_age_s=max(ages_s, key=abs) if plan.symbol in quotes else None,
-        quote_age_s_max=settings.executor.quote_age_s_max,
+        quote_age_s_max=executor.quote_age_s_max,
+        bar_age_days=_bar_age_days(intent, now),
+        bar_age_days_max=None if intent.source == "manual" else settings.scanner.bar_age_days_max,
         session_open=instrument.session_open,
         expires_at=parse(intent.expires_at) if intent.expires_at else None,
         volume_min=instrument.volume_min,
         volume_max=instrument.volume_max,
         volume_step=instrument.volume_step,
         margin_cents=sizing.margin_cents(plan.volume, instrument, quotes, view.account.currency),
+        rules_hash=rules_hash,
+        needs_attestation=settings.broker.kind == "platform",
+        attested=f"attested by {attestation.operator} at {attestation.at}" if attestation else None,
+        calendar=calendar,
+        flat_lead_s=executor.flat_lead_s,
     )
 
 
-def unseen_orders(reader: Reader, positions: Iterable[Position], closed: Iterable[ClosedPosition]) -> tuple[Order, ...]:
+def unseen_orders(reader: Reader, opened: Iterable[TradeIntent], seen: set[str]) -> tuple[Order, ...]:
     """Return the orders of opened intents whose position is neither open nor in the history.
 
     A list can lag the event: such a position counts like an order with an unknown outcome, not like nothing.
     """
-    seen = {position.id for position in positions} | {row.id for row in closed}
-    missing = [intent for intent in reader.active_positions() if intent.position_id not in seen]
+    missing = [intent for intent in opened if intent.position_id not in seen]
     found = (reader.order(intent.id) for intent in missing)
     return tuple(order for order in found if order is not None)
 
 
-def _realised_cents(reading: Reading, day: AccountDay | None) -> int:
-    """Return the day's closed profit: what the history says or what the balance gained, whichever is more.
+# ── inside ──────────────────────────────────────────────────────────────────
 
-    The history may lag by seconds, the balance may hold a withdrawal; more profit is the stricter reading.
-    """
-    by_rows = days.realised_cents(reading.closed, reading.day.starts_at)
-    return by_rows if day is None else max(by_rows, reading.balance.balance_cents - day.start_balance_cents)
+
+class _Bars(Struct, frozen=True):
+    """What is needed of an intent's signal."""
+
+    bar_time: str
+
+
+def _bar_age_days(intent: TradeIntent, now: datetime) -> int | None:
+    """Return the age of the newest bar that the intent rests on, or None when it does not say."""
+    try:
+        bar = date.fromisoformat(msgspec.json.decode(intent.signal_json, type=_Bars).bar_time[:10])
+    except (msgspec.DecodeError, ValueError):
+        return None
+    return (now.date() - bar).days
+
+
+def _rules_hash(settings: Settings) -> str | None:
+    try:
+        return load.rules_file(settings.compliance.rules).fingerprint
+    except load.ConfigError:
+        return None
+
+
+def _position_risks(reading: Reading, settings: Settings, rules: RuleSet) -> tuple[PositionRisk, ...]:
+    return tuple(
+        sizing.position_risk(
+            position,
+            contract=_contract(reading.instruments.get(position.symbol)),
+            quotes=reading.quotes,
+            account_currency=reading.balance.currency,
+            costs=costs(settings, rules, position.symbol),
+        )
+        for position in reading.positions
+    )
+
+
+def _pending_risks(reading: Reading, settings: Settings, rules: RuleSet) -> tuple[PendingRisk, ...]:
+    return tuple(
+        sizing.pending_risk(
+            order,
+            contract=_contract(reading.instruments.get(order.symbol)),
+            quotes=reading.quotes,
+            account_currency=reading.balance.currency,
+            costs=costs(settings, rules, order.symbol),
+        )
+        for order in reading.pending
+    )
 
 
 def _quotes_wanted(symbols: set[str], instruments: dict[str, Instrument], currency: str) -> list[str]:

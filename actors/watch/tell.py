@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from loguru import logger
 
 from bus import messages
@@ -10,6 +12,8 @@ from bus.link import Link
 from bus.vocabulary import Outcome
 
 ANSWER_S = 5.0
+SILENT_ANSWER_S = 0.5  # once it did not answer, until it does: prices go on meanwhile
+Severity = Literal["info", "warning", "error"]
 
 
 class Teller:
@@ -18,11 +22,12 @@ class Teller:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._is_silent = False
+        self._told: set[str] = set()  # what people are told once
 
-    async def tell(self, command: messages.Command) -> bool:
+    async def tell(self, command: messages.Command, deadline_s: float = ANSWER_S) -> bool:
         """Send a command; return whether what it says now stands in the store. False: say it again later."""
         try:
-            ack = await self._link.ask(command, ANSWER_S)
+            ack = await self._link.ask(command, min(deadline_s, SILENT_ANSWER_S) if self._is_silent else deadline_s)
         except NoAnswer as error:
             if not self._is_silent:
                 logger.warning("The store does not answer; going on without it: {}", error)
@@ -35,3 +40,17 @@ class Teller:
             return True
         logger.error("The store did not take {}: {} {}", type(command).__name__, ack.outcome, ack.reason)
         return False
+
+    async def report(self, level: Severity, event: str, text: str, intent_id: str | None = None) -> bool:
+        """Tell people, in the log and in the store. Return whether the store has it."""
+        logger.log(level.upper(), "{}", text)
+        return await self.tell(messages.Report(level=level, event=event, text=text, intent_id=intent_id))
+
+    async def once(self, key: str, level: Severity, event: str, text: str, intent_id: str | None = None) -> None:
+        """Tell people, once as long as nobody forgets the key."""
+        if key not in self._told and await self.report(level, event, text, intent_id):
+            self._told.add(key)
+
+    def forget(self, prefix: str) -> None:
+        """Have everything told again whose key begins so."""
+        self._told = {key for key in self._told if not key.startswith(prefix)}

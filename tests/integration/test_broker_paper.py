@@ -93,7 +93,7 @@ async def test_numbers_that_make_no_order_are_not_sent(tmp_path: Path) -> None:
         for changes in ({"volume": D("NaN")}, {"volume": D(0)}, {"sl_price": D("NaN")}, {"tp_price": D("-1")}):
             with pytest.raises(NotSent):
                 await client.open_position(an_order(**changes))
-        assert client.requests.writes == 0
+        assert broker.budget.writes == 0
 
 
 async def test_a_body_that_is_too_large_is_not_read(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from actors.broker import wire
 from actors.broker.client import BrokerClient
 from actors.broker.errors import (
     BrokerError,
+    BudgetSpent,
     NotSent,
     Refused,
     Transient,
@@ -24,6 +25,7 @@ from actors.broker.errors import (
 )
 from bus.clock import SystemClock
 from tests.kit import scripted
+from tests.kit.paper import Counting
 from tests.kit.scripted import CLOSE, HANG, RESET, reply, scene
 
 D = Decimal
@@ -116,10 +118,30 @@ async def test_an_order_with_an_expired_token_is_not_sent_and_does_not_log_in() 
         assert server.count("/position/open") == 0
 
 
+async def test_what_cannot_be_paid_for_is_never_sent() -> None:
+    class Spent(Counting):
+        async def pay_write(self) -> None:
+            raise BudgetSpent("none left")
+
+        def pay_order(self) -> None:
+            raise BudgetSpent("none left for an order")
+
+    async with scripted.serving() as server:
+        async with BrokerClient(server.settings(), "secret", SystemClock(), budget := Spent()) as client:
+            await client.login()
+            with pytest.raises(NotSent, match="none left for an order"):
+                await client.open_position(ORDER)
+            with pytest.raises(NotSent, match="none left"):
+                await client.close_position(HELD)
+            with pytest.raises(NotSent, match="none left"):
+                await client.edit_position(HELD, D("1.0"), D("1.2"))
+        assert (len(server.asked), budget.reads) == (1, 1)
+
+
 async def test_a_refused_connection_is_certainly_not_sent() -> None:
     clock = SystemClock()
     async with scripted.serving() as server:
-        client = BrokerClient(server.settings(), "secret", clock)
+        client = BrokerClient(server.settings(), "secret", clock, server.budget)
         await client.login()
     with pytest.raises(NotSent, match="Connect"):
         await client.open_position(ORDER)

@@ -19,6 +19,7 @@ from store.connection import DatabaseRefused, NoDatabase
 from store.writer import Writer
 from tests.kit.builders import a_peer, a_propose, an_envelope
 from tests.kit.clock import ManualClock
+from tests.kit.gate import a_gate
 from tests.kit.store import StoreHarness
 
 ROOT = Path(connection.__file__).parent
@@ -79,7 +80,7 @@ def test_a_database_of_a_newer_version_is_refused(path: Path) -> None:
     db.pragma("user_version", 99)
     db.pragma("journal_mode", "delete")
     db.close()
-    assert "newer version (schema 99, here 1): upgrade first" in refused(path)
+    assert f"newer version (schema 99, here {connection.version()}): upgrade first" in refused(path)
 
 
 @pytest.mark.parametrize("kept", [0.9, 0.5, 0.1])
@@ -173,7 +174,12 @@ def test_a_new_database_is_private_ours_durable_and_in_wal(tmp_path: Path) -> No
     db = connection.open_writer(path)
     assert path.stat().st_mode & 0o777 == 0o600
     pragmas = {name: db.pragma(name) for name in ("application_id", "user_version", "journal_mode", "synchronous")}
-    assert pragmas == {"application_id": 0x50494C54, "user_version": 1, "journal_mode": "wal", "synchronous": 2}
+    assert pragmas == {
+        "application_id": 0x50494C54,
+        "user_version": connection.version(),
+        "journal_mode": "wal",
+        "synchronous": 2,
+    }
     assert db.pragma("foreign_keys") == 1
     db.close()
 
@@ -208,6 +214,25 @@ def test_migrations_and_schema_agree(tmp_path: Path) -> None:
     assert schema(migrated) == schema(written)
     assert connection.version() == len(list((ROOT / "migrations").glob("*.sql")))
     migrated.close()
+
+
+def test_a_database_of_the_first_version_keeps_its_days_and_halts(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.db"
+    old = apsw.Connection(str(path))
+    old.execute((ROOT / "migrations" / "0001_initial.sql").read_text())
+    old.pragma("application_id", 0x50494C54)
+    old.pragma("user_version", 1)
+    old.execute("INSERT INTO account_days VALUES ('A1', '2026-11-02', '2026-11-01T22:00:00.000Z', "
+                "'2026-11-02T22:00:00.000Z', 4900000, 5000000, 'x')")  # fmt: skip
+    old.execute("INSERT INTO halts (kind, reason, raised_by, raised_at) VALUES ('hard', 'max_drawdown: x', 'm', 'y')")
+    old.close()
+    db = connection.open_writer(path)
+    reader = queries.Reader.over(db)
+    day = reader.account_day("2026-11-02", "A1", "00:00 Europe/Athens")
+    assert day is not None and (day.start_balance_cents, day.reference_cents) == (4_900_000, 4_900_000)
+    assert [(halt.reason, halt.flatten) for halt in reader.halts()] == [("max_drawdown: x", False)]
+    assert reader.account_version() == 1
+    db.close()
 
 
 def test_a_status_changed_through_another_connection_is_refused(path: Path) -> None:
@@ -373,7 +398,7 @@ def test_a_backup_of_a_damaged_database_fails_and_replaces_nothing(path: Path, t
 def test_nothing_is_answered_while_the_disk_is_full_and_everything_once_there_is_room(path: Path) -> None:
     db = connection.open_writer(path)
     clock = ManualClock()
-    writer = Writer(db, Store(), Bus(), now=clock.now(), now_s=clock.monotonic())
+    writer = Writer(db, Store(), Bus(), a_gate(), now=clock.now(), now_s=clock.monotonic())
     db.pragma("max_page_count", int(str(db.pragma("page_count"))))
     scanner = a_peer(Role.SCANNER)
     numbers = itertools.count()

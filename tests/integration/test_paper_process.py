@@ -25,7 +25,7 @@ from actors.broker.wire import OpenRequest
 from bus.clock import SystemClock
 from bus.vocabulary import ExitCode
 from config import load, settings
-from tests.kit.paper import RunningPaper
+from tests.kit.paper import Counting, RunningPaper
 
 ORDER = OpenRequest(
     broker_symbol="EURUSD.", side="BUY", volume=Decimal("0.10"), sl_price=Decimal("1.05"), tp_price=Decimal("1.20")
@@ -95,7 +95,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 
 async def test_a_killed_broker_has_lost_no_order_that_it_answered(house: House) -> None:
     answered: set[str] = set()
-    async with BrokerClient(house.broker, "paper", SystemClock()) as client:
+    async with BrokerClient(house.broker, "paper", SystemClock(), Counting()) as client:
         for round_number in range(2):
             process = house.start()
             await house.ready(client)
@@ -131,7 +131,7 @@ async def test_a_broker_killed_around_its_record_knows_the_order_or_does_not(
     armed = house.folder / "points"
     armed.mkdir()
     monkeypatch.setenv("PILOT_FAILPOINTS", str(armed))
-    async with BrokerClient(house.broker, "paper", SystemClock()) as client:
+    async with BrokerClient(house.broker, "paper", SystemClock(), Counting()) as client:
         process = house.start()
         await house.ready(client)
         await house.control().price("EURUSD.", "1.10000")
@@ -155,7 +155,7 @@ async def test_a_taken_port_ends_with_the_configuration_code_and_says_which(hous
 
 
 async def test_a_broker_that_is_asked_to_stop_ends_at_once_with_code_0(house: House) -> None:
-    async with BrokerClient(house.broker, "paper", SystemClock()) as client:
+    async with BrokerClient(house.broker, "paper", SystemClock(), Counting()) as client:
         process = house.start()
         await house.ready(client)
         process.send_signal(signal.SIGTERM)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from actors import pilot as operator
+from actors.console import asking
 from bus import link
 from bus.messages import Ack
 from bus.vocabulary import Outcome
@@ -105,7 +105,7 @@ def test_a_cancel_is_refused_confirmed_done_and_done_once(store: RealStore, monk
     assert last["reason"].endswith(": news at noon")
 
     store.stop("store")
-    monkeypatch.setattr(operator, "ANSWER_S", 0.3)
+    monkeypatch.setattr(asking, "ANSWER_S", 0.3)
     down = pilot("cancel", second, "--reason", "x", "--yes")
     assert down.returncode == 69
     assert "no answer" in down.stderr

@@ -16,6 +16,7 @@ from tests.kit.analysis import a_signal
 from tests.kit.compliance import a_plan
 from tests.kit.desk import EXECUTOR, Shifted
 from tests.kit.execution import TradingStore
+from tests.kit.gate import a_certificate_for, a_gate, keep_days
 from tests.kit.real_store import RealStore, pilot, real_store
 
 REASON = ("--reason", "seen in the terminal")
@@ -33,11 +34,13 @@ def unclear(store: RealStore, *, deadline_in_s: float, ambiguous: bool = True) -
     clock = Shifted()
     inside = TradingStore(load.data_folder() / "decisions.db", clock)
     try:
-        work = inside.take()
+        work, gate, now = inside.take(), a_gate(), clock.now()
+        keep_days(inside.db, gate, now)
         lease: dict[str, Any] = {"intent_id": work.intent.id, "epoch": work.epoch}
         inside.apply(EXECUTOR, messages.ReserveOrder(
             **lease, plan=a_plan(), baseline=(), compliance_snapshot="{}",
-            deadline_at=iso(clock.now() + timedelta(seconds=deadline_in_s)),
+            deadline_at=iso(now + timedelta(seconds=deadline_in_s)),
+            certificate=a_certificate_for(Reader.over(inside.db), gate, a_plan(), now),
         ))  # fmt: skip
         inside.apply(EXECUTOR, messages.OrderUnknown(
             **lease, reason="two positions\x1b[2J fit", ambiguous=ambiguous

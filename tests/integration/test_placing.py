@@ -6,19 +6,22 @@ What the broker's own ledger says it placed is the truth of every test; what was
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from actors.broker.client import BrokerClient
 from actors.broker.errors import Refused, UnknownOutcome
-from actors.broker.wire import OpenRequest
-from actors.desk.placing import RETRY_LOGIN_S, RETRY_S, RETRY_S_MAX
+from actors.broker.wire import OpenRequest, PendingOrder
+from actors.desk import certificate, view
+from actors.desk.placing import LOOKS_MAX, RETRY_LOGIN_S, RETRY_S, RETRY_S_MAX
 from bus import messages
-from bus.clock import parse
+from bus.clock import iso, parse
 from bus.vocabulary import Outcome
 from tests.kit import execution
 from tests.kit.compliance import D
@@ -82,7 +85,9 @@ async def test_symbol_the_broker_does_not_know_or_quote_is_rejected(tmp_path: Pa
         assert_nothing_sent(bench)
 
 
-@pytest.mark.parametrize("call", ["instruments", "open_positions", "balance", "closed_positions", "quotes"])
+@pytest.mark.parametrize(
+    "call", ["instruments", "pending_orders", "open_positions", "balance", "closed_positions", "quotes"]
+)
 async def test_read_that_brings_a_page_is_tried_again_later_and_nothing_is_traded(tmp_path: Path, call: str) -> None:
     async with execution.a_bench(tmp_path) as bench:
         bench.client.html_on = call
@@ -175,7 +180,149 @@ async def test_between_the_last_read_and_the_order_nothing_waits(tmp_path: Path)
         assert bench.slept_s[1:] == [0]  # one question whether to stop, before the guard
 
 
+# ── the account as it is read ───────────────────────────────────────────────
+
+
+def pending(**changes: Any) -> PendingOrder:
+    usual: dict[str, Any] = {
+        "id": "O-1", "symbol": "EURUSD", "broker_symbol": "EURUSD.", "kind": "LIMIT", "side": "BUY",
+        "volume": D("0.10"), "activation_price": D("1.09000"), "sl_price": D("1.08500"), "tp_price": D("1.10000"),
+    }  # fmt: skip
+    return PendingOrder(**(usual | changes))
+
+
+@pytest.mark.parametrize(("changes", "rule"), [
+    ({"sl_price": None}, "position_without_stop"), ({"symbol": "EURXXX"}, "position_without_stop"),
+    ({"volume": D("9.90")}, "lots"),
+])  # fmt: skip
+async def test_order_that_waits_at_the_broker_counts(tmp_path: Path, changes: dict[str, Any], rule: str) -> None:
+    async with execution.a_bench(tmp_path) as bench:
+        bench.client.waiting = (pending(**changes),)
+        work = await bench.place()
+        assert bench.status(work) == "rejected"
+        assert bench.reason(work).startswith(f"{rule}: ")
+        assert_nothing_sent(bench)
+
+
+async def test_harmless_waiting_order_travels_with_the_certificate(tmp_path: Path) -> None:
+    async with execution.a_bench(tmp_path) as bench:
+        bench.client.waiting = (pending(),)
+        work = await bench.place()
+        assert_one(bench, work, "opened")
+        found = bench.store.sent(messages.ReserveOrder)[0].certificate
+        # 50 pips, 5 of gap at the filling and 5 at the stop: $60, and 0.10 lots of $40 for commission and swap.
+        assert [(loss.id, loss.loss_cents) for loss in found.pending] == [("O-1", 6_400)]
+        assert [line.name for line in found.lines] == [
+            "daily 00:00 Europe/Athens", "daily 17:00 America/New_York", "next_day", "maximum",
+        ]  # fmt: skip
+
+
+async def test_balance_that_moves_while_it_is_read_is_read_again_later(tmp_path: Path) -> None:
+    async with execution.a_bench(tmp_path) as bench:
+        bench.client.balance_moves = [0, 100]
+        work = await bench.place()
+        assert bench.status(work) == "ready_for_exec"
+        assert "the balance changed while the account was read" in bench.reason(work)
+        assert RETRY_S - 2 < held_for_s(bench, work) <= RETRY_S
+        assert_nothing_sent(bench)
+
+        bench.pass_time(RETRY_S)
+        assert_one(bench, await bench.place(bench.store.given()), "opened")
+
+
+async def test_balance_that_no_trade_explains_is_read_again_later(tmp_path: Path) -> None:
+    async with execution.a_bench(tmp_path) as bench:
+        assert_one(bench, await bench.place(), "opened")
+        bench.client.balance_moves = [-100_000] * 10
+        work = await bench.place(symbol="GBPUSD")
+        assert bench.status(work) == "ready_for_exec"
+        assert "explained by no trade" in bench.reason(work)
+        assert len(bench.client.opens) == 1
+
+        bench.client.balance_moves = []
+        bench.pass_time(RETRY_S)
+        await bench.place(bench.store.given())
+        assert bench.status(work) == "opened"
+
+
+async def test_balance_that_no_trade_explains_is_rejected_once_the_account_is_halted(tmp_path: Path) -> None:
+    async with execution.a_bench(tmp_path) as bench:
+        assert_one(bench, await bench.place(), "opened")
+        work = bench.store.take("GBPUSD")
+        bench.store.apply(MONITOR, messages.RaiseHalt(level="hard", reason="account: the balance differs"))
+        bench.client.balance_moves = [-100_000] * 10
+        await bench.place(work)
+        assert (bench.status(work), bench.reason(work).partition(":")[0]) == ("rejected", "halted")
+        snapshot = json.loads(bench.reader.intent(work.intent.id).compliance_snapshot)  # type: ignore[union-attr]
+        assert {"halted", "account_sane"} <= {one["name"] for one in snapshot["checks"] if not one["passed"]}
+        assert len(bench.client.opens) == 1
+
+
+async def test_rule_set_that_was_edited_meanwhile_is_not_traded_by(tmp_path: Path, monkeypatch: Any) -> None:
+    async with execution.a_bench(tmp_path) as bench:
+        monkeypatch.setattr(view, "_rules_hash", lambda settings: "0" * 64)
+        work = await bench.place()
+        assert (bench.status(work), bench.reason(work).partition(":")[0]) == ("rejected", "rules_current")
+        assert_nothing_sent(bench)
+
+
 # ── the reservation and its licence ─────────────────────────────────────────
+
+
+def change_the_account(bench: Bench) -> None:
+    """Write a halt and lift it: figures from before are overtaken."""
+    halt = messages.RaiseHalt(level="soft", reason="test: a moment", until=iso(bench.clock.now() + timedelta(hours=1)))
+    assert bench.store.apply(MONITOR, halt).outcome is Outcome.APPLIED
+    bench.store.lift_halts()
+
+
+async def test_account_that_changed_since_it_was_read_is_read_again_at_once(tmp_path: Path) -> None:
+    async with execution.a_bench(tmp_path) as bench:
+        bench.store.before = on(messages.ReserveOrder, once(lambda: change_the_account(bench)))
+        work = await bench.place()
+        assert_one(bench, work, "opened")
+        assert len(bench.store.sent(messages.ReserveOrder)) == 2
+        assert bench.halts() == []
+
+
+async def test_account_that_never_stops_changing_is_given_back(tmp_path: Path) -> None:
+    async with execution.a_bench(tmp_path) as bench:
+        bench.store.before = on(messages.ReserveOrder, lambda: change_the_account(bench))
+        work = await bench.place()
+        assert len(bench.store.sent(messages.ReserveOrder)) == LOOKS_MAX
+        assert (bench.status(work), bench.order_status(work)) == ("ready_for_exec", "none")
+        assert_nothing_sent(bench)
+
+
+@pytest.mark.parametrize("field", ["balance_cents", "order_loss_cents"])
+async def test_certificate_that_does_not_add_up_sends_nothing_and_halts(
+    tmp_path: Path, monkeypatch: Any, field: str
+) -> None:
+    true = certificate.certificate
+
+    def tampered(*given: Any) -> Any:
+        found = true(*given)
+        return structs.replace(found, **{field: getattr(found, field) + 1})
+
+    async with execution.a_bench(tmp_path) as bench:
+        monkeypatch.setattr(certificate, "certificate", tampered)
+        work = await bench.place()
+        assert_nothing_sent(bench)
+        assert bench.order_status(work) == "none"
+        assert [reason.partition(":")[0] for reason in bench.halts()] == ["certificate"]
+
+
+async def test_figures_that_grew_old_until_the_order_send_nothing(tmp_path: Path) -> None:
+    async with execution.a_bench(tmp_path, figures_age_s_max=3.0, licence_s=2.0) as bench:
+
+        def pass_two_seconds() -> None:
+            bench.clock.ahead_s += 1.9
+
+        reads = on(messages.ReserveOrder, pass_two_seconds)
+        bench.store.before = bench.store.after = reads  # 3.8 s: but the licence is only 1.9 s old after the answer
+        work = await bench.place()
+        assert_nothing_sent(bench)
+        assert "not sent" in bench.reason(work)
 
 
 async def test_licence_that_grew_old_sends_nothing_and_fails_the_order(tmp_path: Path) -> None:

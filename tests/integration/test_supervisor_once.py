@@ -15,6 +15,7 @@ from store.writer import Writer
 from supervisor.once import LOOK_S, DailyCycle
 from tests.kit.builders import a_beat, a_peer, a_propose, an_envelope
 from tests.kit.clock import ManualClock
+from tests.kit.gate import a_gate
 
 SCANNER = a_peer(Role.SCANNER)
 ANALYST = a_peer(Role.LLM)
@@ -31,7 +32,7 @@ class Day:
     def open(self) -> None:
         self.db = connection.open_writer(self.path)
         now, now_s = self.clock.now(), self.clock.monotonic()
-        self.writer = Writer(self.db, Store(), Bus(), now=now, now_s=now_s)
+        self.writer = Writer(self.db, Store(), Bus(), a_gate(), now=now, now_s=now_s)
 
     def take(self, *envelopes: Envelope) -> None:
         self.writer.step(envelopes, self.clock.now(), self.clock.monotonic(), tick=True)

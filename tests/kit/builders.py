@@ -6,9 +6,20 @@ import itertools
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from bus import messages
 from bus.messages import Envelope, Held, Peer
-from bus.records import AccountDay, EquitySample, OrderPlan, Signal, TradeIntent
+from bus.records import (
+    AccountDay,
+    AccountMark,
+    Certificate,
+    EquitySample,
+    LossLine,
+    OrderPlan,
+    Signal,
+    TradeIntent,
+)
 from bus.vocabulary import Role, State
 
 _numbers = itertools.count(1)
@@ -50,6 +61,7 @@ def a_reservation(intent: TradeIntent, **changes: Any) -> messages.ReserveOrder:
     usual: dict[str, Any] = {
         "intent_id": intent.id, "epoch": intent.epoch, "plan": a_plan(symbol=intent.symbol), "baseline": ("p0",),
         "deadline_at": "2026-11-02T06:02:00.000Z", "compliance_snapshot": '{"passed": true}',
+        "certificate": a_certificate(),
     }  # fmt: skip
     return messages.ReserveOrder(**(usual | changes))
 
@@ -67,9 +79,36 @@ def a_day(**changes: Any) -> AccountDay:
     usual: dict[str, Any] = {
         "account_id": "PAPER-1", "day": "2026-11-02", "starts_at": "2026-11-01T22:00:00.000Z",
         "ends_at": "2026-11-02T22:00:00.000Z", "start_balance_cents": 5_000_000, "initial_balance_cents": 5_000_000,
-        "created_at": "2026-11-02T06:00:00.000Z",
+        "created_at": "2026-11-02T06:00:00.000Z", "reset": "00:00 Europe/Athens", "reference_cents": 5_000_000,
     }  # fmt: skip
     return AccountDay(**(usual | changes))
+
+
+def a_mark(**changes: Any) -> AccountMark:
+    """Return the highest balance at the end of a day."""
+    usual: dict[str, Any] = {
+        "account_id": "PAPER-1", "kind": "day_end_balance", "value_cents": 5_120_000,
+        "at": "2026-11-01T22:00:00.000Z", "known_until": "2026-11-02T06:00:00.000Z",
+    }  # fmt: skip
+    return AccountMark(**(usual | changes))
+
+
+def a_certificate(**changes: Any) -> Certificate:
+    """Return the guard's figures for `a_plan` on a flat account of 50,000."""
+    loss_cents = a_plan().loss_cents
+    daily = LossLine(
+        name="daily 00:00 Europe/Athens", reference_cents=5_000_000, amount_cents=Decimal(250_000),
+        stop_cents=4_787_500, measured_cents=5_000_000, worst_cents=5_000_000 - loss_cents,
+        measured_on="lower_of_balance_and_equity",
+    )  # fmt: skip
+    maximum = msgspec.structs.replace(daily, name="maximum", amount_cents=Decimal(400_000), stop_cents=4_660_000)
+    usual: dict[str, Any] = {
+        "rules": "e8-signature-50k", "rules_hash": "0" * 64, "account_id": "PAPER-1", "account_version": 1,
+        "read_at": "2026-11-02T06:00:00.000Z", "balance_cents": 5_000_000, "equity_cents": 5_000_000,
+        "positions": (), "pending": (), "unresolved": (), "closed": (),
+        "order_loss_cents": loss_cents, "lines": (daily, maximum),
+    }  # fmt: skip
+    return Certificate(**(usual | changes))
 
 
 def a_sample(**changes: Any) -> EquitySample:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import msgspec
 
 from actors.broker.wire import Balance, ClosedPosition, Instrument, Position, Quote
+from actors.compliance import day as firm_day
 from actors.compliance import rulebook
-from actors.compliance.account import AccountView, PositionRisk
+from actors.compliance.account import AccountView, DayView, PendingRisk, PositionRisk
 from actors.compliance.guard import TradeFacts
 from actors.compliance.rulebook import RuleSet
 from bus.clock import iso
@@ -27,8 +29,9 @@ def D(text: str | int) -> Decimal:
     return Decimal(text)
 
 
-def the_rules() -> RuleSet:
-    return rulebook.load("e8-signature-50k")
+@functools.cache
+def the_rules(name: str = "e8-signature-50k") -> RuleSet:
+    return rulebook.load(name)
 
 
 def a_plan(**changed: Any) -> OrderPlan:
@@ -42,18 +45,38 @@ def a_plan(**changed: Any) -> OrderPlan:
 
 def a_day(start_balance_cents: int = 5_000_000, **changed: Any) -> AccountDay:
     day = AccountDay(
-        account_id=ACCOUNT_ID, day="2026-02-16", starts_at=iso(DAY_STARTS), ends_at=iso(DAY_ENDS),
-        start_balance_cents=start_balance_cents, initial_balance_cents=5_000_000, created_at=iso(DAY_STARTS),
+        account_id=ACCOUNT_ID, day="2026-02-16", reset="00:00 Europe/Athens", starts_at=iso(DAY_STARTS),
+        ends_at=iso(DAY_ENDS), start_balance_cents=start_balance_cents, reference_cents=start_balance_cents,
+        initial_balance_cents=5_000_000, created_at=iso(DAY_STARTS),
     )  # fmt: skip
     return msgspec.structs.replace(day, **changed)
 
 
+def the_days(
+    start_cents: int = 5_000_000, realised_cents: int = 0, *, rules: RuleSet | None = None, now: datetime = NOW
+) -> tuple[DayView, ...]:
+    """The days that hold `now`, one per reading of the reset, all with the same start."""
+    found = rules or the_rules()
+    return tuple(
+        DayView(
+            day=a_day(
+                start_cents, day=day.day, reset=day.reset, starts_at=iso(day.starts_at), ends_at=iso(day.ends_at),
+                initial_balance_cents=found.account.initial_balance_cents,
+            ),
+            realised_cents=realised_cents,
+        )
+        for day in firm_day.firm_days(found, now)
+    )  # fmt: skip
+
+
 def an_account(**changed: Any) -> AccountView:
-    """A flat account at the day's start."""
+    """A flat account at the day's start. `starts_cents`, `realised_cents`: the same by every reading of the reset."""
     account = AccountView(
         account_id=ACCOUNT_ID, currency="USD", balance_cents=5_000_000, equity_cents=5_000_000,
-        free_margin_cents=5_000_000, figures_at_s=1_000.0, day=a_day(), positions=(), unresolved=(),
-        realised_today_cents=0, trades_short=0, trades_total=0, requests_used=100, halts=(),
+        free_margin_cents=5_000_000, figures_at_s=1_000.0, read_at=NOW - timedelta(seconds=1), version=1,
+        days=the_days(changed.pop("starts_cents", 5_000_000), changed.pop("realised_cents", 0)), marks=(),
+        unexplained_cents=0, positions=(), pending=(), unresolved=(), trades_short=0, trades_total=0, trades_young=0,
+        reads_used=80, writes_used=20, halts=(),
     )  # fmt: skip
     if "balance_cents" in changed:
         changed.setdefault("equity_cents", changed["balance_cents"])
@@ -62,17 +85,26 @@ def an_account(**changed: Any) -> AccountView:
 
 def a_risk(loss_cents: int | None = 25_000, profit_cents: int = 50_000, **changed: Any) -> PositionRisk:
     risk = PositionRisk(
-        id="P-1", symbol="GBPUSD", side="BUY", loss_at_stop_cents=loss_cents, profit_at_target_cents=profit_cents,
-        net_profit_cents=0,
+        id="P-1", symbol="GBPUSD", side="BUY", volume=D("1.00"), loss_at_stop_cents=loss_cents,
+        profit_at_target_cents=profit_cents, has_target=True, net_profit_cents=0,
+    )  # fmt: skip
+    return msgspec.structs.replace(risk, **changed)
+
+
+def a_pending_risk(loss_cents: int | None = 25_000, profit_cents: int = 50_000, **changed: Any) -> PendingRisk:
+    risk = PendingRisk(
+        id="O-1", symbol="GBPUSD", side="BUY", volume=D("1.00"), loss_cents=loss_cents, profit_cents=profit_cents,
+        has_target=True,
     )  # fmt: skip
     return msgspec.structs.replace(risk, **changed)
 
 
 def the_facts(**changed: Any) -> TradeFacts:
     facts = TradeFacts(
-        now=NOW, monotonic_s=1_001.0, quote_age_s=1.0, quote_age_s_max=30.0, session_open=True,
-        expires_at=NOW + timedelta(hours=1), volume_min=D("0.01"), volume_max=D("50"), volume_step=D("0.01"),
-        margin_cents=220_000,
+        now=NOW, monotonic_s=1_001.0, figures_age_s_max=13.0, quote_age_s=1.0, quote_age_s_max=30.0, bar_age_days=1,
+        bar_age_days_max=4, session_open=True, expires_at=NOW + timedelta(hours=1), volume_min=D("0.01"),
+        volume_max=D("50"), volume_step=D("0.01"), margin_cents=220_000, rules_hash=the_rules().fingerprint,
+        needs_attestation=False, attested=None, calendar="no calendar", flat_lead_s=1_800.0,
     )  # fmt: skip
     return msgspec.structs.replace(facts, **changed)
 

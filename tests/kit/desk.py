@@ -1,7 +1,6 @@
-"""A real store in this process, reached without sockets, and a monitor's watch over a real paper broker.
+"""A real store in this process, reached without sockets.
 
-with desk.store_in(tmp_path, clock) as store:
-    watch = desk.a_watch(client, store, clock)
+with desk.store_in(tmp_path, clock) as store: ...
 """
 
 from __future__ import annotations
@@ -13,12 +12,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import apsw
 import uuid_utils
 
-from actors.broker.client import BrokerClient
-from actors.compliance.rulebook import RuleSet
-from actors.desk import view
-from actors.watch.poll import Watch
 from bus import messages
 from bus.clock import Clock, SystemClock, iso
 from bus.errors import NoAnswer
@@ -27,9 +23,10 @@ from bus.records import OrderPlan, Signal
 from bus.vocabulary import Role, State
 from config import settings
 from store import connection
-from store.queries import Reader
+from store.certificate import Gate
 from store.writer import Writer
-from tests.kit.compliance import a_plan, the_rules
+from tests.kit.compliance import a_plan
+from tests.kit.gate import an_open_gate
 
 MONITOR = Peer(Role.MONITOR, 1, "aaaaaaaaaaaa")
 LLM = Peer(Role.LLM, 1, "bbbbbbbbbbbb")
@@ -55,7 +52,7 @@ class Shifted:
 class StoreHere:
     """A link whose store is a real writer in this process. `is_away`: nobody answers."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock, gate: Gate | None = None) -> None:
         self.path = path
         self.clock = clock
         self.stopping = asyncio.Event()
@@ -63,8 +60,15 @@ class StoreHere:
         self.asked: list[messages.Command] = []
         self.slept_s: list[float] = []
         self._db = connection.open_writer(path)
-        self._writer = Writer(self._db, settings.Store(), settings.Bus(), now=clock.now(), now_s=clock.monotonic())
+        self._writer = Writer(
+            self._db, settings.Store(), settings.Bus(), gate or an_open_gate(),
+            now=clock.now(), now_s=clock.monotonic(),
+        )  # fmt: skip
         self._bars = 0
+
+    @property
+    def db(self) -> apsw.Connection:
+        return self._db
 
     def close(self) -> None:
         self._db.close()
@@ -96,8 +100,9 @@ class StoreHere:
         """Bring a new intent as far as a reserved order: it may or may not be at the broker."""
         plan = plan or a_plan()
         self._bars += 1
+        bar_time = f"{self.clock.now():%Y-%m-%d} {self._bars}"
         signal = Signal(
-            symbol=plan.symbol, timeframe="D1", bar_time=f"bar {self._bars}", score=1.0, confidence="high",
+            symbol=plan.symbol, timeframe="D1", bar_time=bar_time, score=1.0, confidence="high",
             score_gap=1.0, drop_distance=1.0, topk_spread=1.0, side_hint=plan.side, close=1.1, volatility_pips=50.0,
             source="test", model_id="test",
         )  # fmt: skip
@@ -128,7 +133,8 @@ class StoreHere:
     def lift_halts(self) -> None:
         """Lift every halt, as the operator does."""
         self._db.execute(
-            "UPDATE halts SET lifted_at = ?, lifted_by = 'op', lift_reason = 'test'", (iso(self.clock.now()),)
+            "UPDATE halts SET lifted_at = ?, lifted_by = 'op', lift_reason = 'test' WHERE lifted_at IS NULL",
+            (iso(self.clock.now()),),
         )
 
     def sent(self, kind: type[messages.Message]) -> list[Any]:
@@ -143,43 +149,3 @@ def store_in(folder: Path, clock: Clock) -> Iterator[StoreHere]:
         yield store
     finally:
         store.close()
-
-
-class Desk:
-    """A watch with what it watches: one `round` is one poll of the monitor."""
-
-    def __init__(self, client: BrokerClient, store: StoreHere, rules: RuleSet, **executor: Any) -> None:
-        self.settings = settings.Settings(
-            profile="test", executor=settings.Executor(**executor), monitor=settings.Monitor()
-        )
-        self.rules = rules
-        self.store = store
-        self.reader = Reader(store.path)
-        self.watch = Watch(
-            client, store, settings=self.settings, rules=rules, clock=store.clock, db_path=store.path  # type: ignore[arg-type]
-        )  # fmt: skip
-
-    async def round(self) -> None:
-        await self.watch.round(self.reader, view.firm_day(self.rules, self.store.clock.now()))
-
-    def interval_s(self) -> float:
-        now = self.store.clock.now()
-        return self.watch.interval_s(self.reader, view.firm_day(self.rules, now), now)
-
-    def events(self) -> list[str]:
-        """Return the events of all reports, in order."""
-        return [report.event for report in self.store.sent(messages.Report)]
-
-    def halts(self) -> list[tuple[str, str]]:
-        """Return kind and key of the halts that stand."""
-        standing = self.reader.halts(iso(self.store.clock.now()))
-        return [(halt.kind, halt.reason.partition(":")[0]) for halt in standing]
-
-
-@contextlib.contextmanager
-def a_desk(client: BrokerClient, store: StoreHere, rules: RuleSet | None = None, **executor: Any) -> Iterator[Desk]:
-    desk = Desk(client, store, rules or the_rules(), **executor)
-    try:
-        yield desk
-    finally:
-        desk.reader.close()

@@ -23,7 +23,10 @@ from msgspec import structs
 from actors.broker.client import BrokerClient
 from actors.broker.errors import Transient
 from actors.broker.paper.book import Order
-from actors.broker.wire import Balance, ClosedPosition, OpenRequest, Position, Quote
+from actors.broker.wire import Balance, ClosedPosition, OpenRequest, PendingOrder, Position, Quote
+from actors.compliance import day as days
+from actors.compliance.day import FirmDay
+from actors.desk.allowance import Allowance, Block
 from actors.desk.placing import Desk
 from actors.desk.protecting import Protector
 from actors.desk.settling import Settler
@@ -31,13 +34,14 @@ from bus import messages
 from bus.errors import NoAnswer
 from bus.messages import Execute, FromStore, Peer
 from bus.records import Signal
-from bus.vocabulary import Role, State
+from bus.vocabulary import Outcome, Role, State
 from config import settings
 from store.queries import Reader
 from tests.kit import paper
 from tests.kit.clock import ManualClock
 from tests.kit.compliance import the_rules
 from tests.kit.desk import EXECUTOR, LLM, SCANNER, Shifted, StoreHere
+from tests.kit.gate import a_gate
 
 LOOK_S = 0.01
 QUIET_S = 0.5
@@ -164,6 +168,8 @@ class Probe(BrokerClient):
         self.html_on = ""  # the read that gets a page instead of JSON, once
         self.is_down = False
         self.no_quote_of = ""
+        self.waiting: tuple[PendingOrder, ...] = ()
+        self.balance_moves: list[int] = []  # cents on top of what the broker says, one for each of the next reads
         self.before_open: Callable[[OpenRequest], None] = lambda request: None
         self.after_open: Callable[[], object] = lambda: None
 
@@ -177,7 +183,14 @@ class Probe(BrokerClient):
 
     async def balance(self) -> Balance:
         await self._reads("balance")
-        return await super().balance()
+        found, moved = await super().balance(), self.balance_moves.pop(0) if self.balance_moves else 0
+        return structs.replace(
+            found, balance_cents=found.balance_cents + moved, equity_cents=found.equity_cents + moved
+        )  # fmt: skip
+
+    async def pending_orders(self) -> tuple[PendingOrder, ...]:
+        await self._reads("pending_orders")
+        return (*await super().pending_orders(), *self.waiting)
 
     async def instruments(self, age_s_max: float = 0.0) -> dict[str, Any]:
         if age_s_max == 0.0 or self.html_on == "instruments":
@@ -207,6 +220,11 @@ class Probe(BrokerClient):
             self.after_open()
 
 
+async def always_granted(command: messages.Command, deadline_s: float | None = None) -> messages.Ack:
+    """Answer like a store whose budget is never spent."""
+    return messages.Ack(id="1", outcome=Outcome.APPLIED)
+
+
 class TradingStore(StoreHere):
     """The real store as the executor sees it. `before` is called with every command, before the store has it.
 
@@ -214,7 +232,7 @@ class TradingStore(StoreHere):
     """
 
     def __init__(self, path: Path, clock: Shifted) -> None:
-        super().__init__(path, clock)
+        super().__init__(path, clock, a_gate())
         self.sends: list[tuple[Peer, FromStore]] = []
         self.before: Callable[[messages.Command], None] = lambda command: None
         self.after: Callable[[messages.Command], None] = lambda command: None
@@ -253,8 +271,9 @@ class TradingStore(StoreHere):
     def ready(self, symbol: str = "EURUSD", side: str = "BUY", *, sl: float = 50.0, tp: float = 100.0) -> str:
         """Bring a new intent as far as ready_for_exec; return its id."""
         self._bars += 1
+        bar_time = f"{self.clock.now():%Y-%m-%d} {self._bars}"
         signal = Signal(
-            symbol=symbol, timeframe="D1", bar_time=f"bar {self._bars}", score=1.0, confidence="high", score_gap=1.0,
+            symbol=symbol, timeframe="D1", bar_time=bar_time, score=1.0, confidence="high", score_gap=1.0,
             drop_distance=1.0, topk_spread=1.0, side_hint="BUY", close=1.1, volatility_pips=50.0, source="test",
             model_id="test",
         )  # fmt: skip
@@ -300,7 +319,12 @@ class Bench:
         )
         self.slept_s: list[float] = []
         self.is_real_time = False
+        # Its client pays elsewhere: what is asked of the store is then only what the test is about.
+        self.allowance = Allowance(always_granted, clock, self._today, block=Block())
         self.desk = self.a_desk()
+
+    def _today(self) -> tuple[FirmDay, ...]:
+        return days.firm_days(the_rules(), self.clock.now())
 
     def a_desk(self) -> Desk:
         """Return the desk of a new life of the executor."""
@@ -313,6 +337,7 @@ class Bench:
             ask=self.store.ask,
             sleep=self.sleep,
             holds=lambda work: not self.store.has_withdrawn(work),
+            allowance=self.allowance,
             draw=random.Random(20_260_216),
         )
 
@@ -394,7 +419,7 @@ async def a_bench(folder: Path, *, logged_in: bool = True, **executor: Any) -> A
     clock = Shifted()
     (folder / "paper").mkdir()
     async with paper.running(folder / "paper", clock=clock) as broker:
-        async with Probe(broker.settings, "paper", clock) as client:
+        async with Probe(broker.settings, "paper", clock, broker.budget) as client:
             client.watch(broker)
             if logged_in:
                 await client.login()

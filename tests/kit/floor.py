@@ -25,7 +25,10 @@ from typing import Any
 import pytest
 import uuid_utils
 
-from actors.desk import view
+from actors import monitor
+from actors.broker.client import BrokerClient
+from actors.compliance import day
+from actors.desk.allowance import Allowance
 from actors.executor import Executor
 from actors.watch.poll import Watch
 from bus import messages
@@ -39,6 +42,7 @@ from store.writer import Writer
 from tests.kit import paper
 from tests.kit.compliance import the_rules
 from tests.kit.desk import Shifted
+from tests.kit.gate import a_gate
 
 D = Decimal
 EXECUTOR = Peer(Role.EXECUTOR, 1, "cccccccccccc")
@@ -136,14 +140,18 @@ class Floor:
         path = folder / self.settings.store.db_path
         self._db = connection.open_writer(path)
         self._db.pragma("synchronous", 0)
-        self._writer = Writer(self._db, settings.Store(), settings.Bus(), now=clock.now(), now_s=clock.monotonic())
+        self._writer = Writer(
+            self._db, settings.Store(), settings.Bus(), a_gate(), now=clock.now(), now_s=clock.monotonic()
+        )
         self.reader = Reader(path)
         self._links = {peer: HereLink(self, peer) for peer in (EXECUTOR, MONITOR)}
         self.executor = Executor(self._links[EXECUTOR], self.settings, clock)  # type: ignore[arg-type]
         self._links[EXECUTOR].receive = self.executor.on_message
-        self._client = broker.client()
+        link, rules = self._links[MONITOR], the_rules()
+        allowance = Allowance(link.ask, clock, lambda: day.firm_days(rules, clock.now()), block=monitor.BLOCK)
+        self._client = BrokerClient(broker.settings, "paper", clock, allowance)
         self._watch = Watch(
-            self._client, self._links[MONITOR], settings=self.settings, rules=the_rules(), clock=clock, db_path=path  # type: ignore[arg-type]
+            self._client, link, allowance=allowance, settings=self.settings, rules=rules, clock=clock, db_path=path  # type: ignore[arg-type]
         )  # fmt: skip
         self._bars = 0
         self.intent_id = ""
@@ -197,8 +205,9 @@ class Floor:
     def decide(self, side: str = "BUY") -> str:
         """Make a new intent that waits for the executor; return its id."""
         self._bars += 1
+        bar_time = f"{self.clock.now():%Y-%m-%d} {self._bars}"
         signal = Signal(
-            symbol="EURUSD", timeframe="D1", bar_time=f"bar {self._bars}", score=1.0, confidence="high", score_gap=1.0,
+            symbol="EURUSD", timeframe="D1", bar_time=bar_time, score=1.0, confidence="high", score_gap=1.0,
             drop_distance=1.0, topk_spread=1.0, side_hint=side, close=1.1, volatility_pips=50.0, source="test",
             model_id="test",
         )  # fmt: skip
@@ -238,7 +247,7 @@ class Floor:
         """Let the monitor poll."""
         for _ in range(rounds):
             await self.pass_time(every_s)
-            await self._watch.round(self.reader, view.firm_day(the_rules(), self.clock.now()))
+            await self._watch.round(self.reader)
 
     # ── looking ─────────────────────────────────────────────────────────────
 

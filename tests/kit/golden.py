@@ -12,7 +12,7 @@ from bus import codec, messages
 from bus.messages import Held, Peer
 from bus.records import Order, TradeIntent
 from bus.vocabulary import OrderStatus, Outcome, Role, State, Status
-from tests.kit.builders import a_day, a_plan, a_propose, a_result, a_sample
+from tests.kit.builders import a_certificate, a_day, a_mark, a_plan, a_propose, a_result, a_sample
 
 FOLDER = Path(__file__).parent.parent / "unit" / "golden"
 ID = "01985c3e-7f5a-7000-8000-000000000001"
@@ -55,7 +55,12 @@ BODIES: tuple[tuple[Role, messages.Beat | messages.Command], ...] = (
     (
         Role.EXECUTOR,
         messages.ReserveOrder(
-            **LEASE, plan=a_plan(), baseline=("p0",), deadline_at="2026-11-02T06:01:12.000Z", compliance_snapshot="{}"
+            **LEASE,
+            plan=a_plan(),
+            baseline=("p0",),
+            deadline_at="2026-11-02T06:01:12.000Z",
+            compliance_snapshot="{}",
+            certificate=a_certificate(),
         ),
     ),
     (
@@ -69,6 +74,19 @@ BODIES: tuple[tuple[Role, messages.Beat | messages.Command], ...] = (
         messages.PositionClosed(intent_id="0123456789abcdef", position_id="p1", result=a_result()),
     ),
     (Role.MONITOR, messages.StartDay(day=a_day())),
+    (Role.MONITOR, messages.RaiseMarks(marks=(a_mark(),))),
+    (Role.EXECUTOR, messages.GrantRequests(day="2026-11-02", reads=20, writes=4)),
+    (Role.EXECUTOR, messages.ReturnRequests(day="2026-11-02", reads=11, writes=3)),
+    (Role.PILOT, messages.Pause(operator="me", reason="holiday", until="2026-11-03T07:00:00.000Z")),
+    (Role.PILOT, messages.Resume(operator="me", reason="back", halt_id=4)),
+    (Role.PILOT, messages.Flatten(operator="me", reason="news")),
+    (Role.PILOT, messages.DeclareDay(operator="me", reason="seen on the dashboard", day=a_day(), marks=(a_mark(),))),
+    (
+        Role.PILOT,
+        messages.Attest(
+            operator="me", account_id="PAPER-1", rules="e8-signature-50k", rules_hash="0" * 64, text="compared"
+        ),
+    ),
     (Role.MONITOR, messages.SampleEquity(sample=a_sample())),
     (Role.MONITOR, messages.CountRequests(day="2026-11-02", reads=12, writes=1)),
     (Role.MONITOR, messages.RaiseHalt(level="soft", reason="cool down", until="2026-11-02T07:00:00.000Z")),

@@ -12,8 +12,9 @@ from typing import Any
 from actors.broker.paper import catalogue
 
 Order = dict[str, Any]  # the body of POST /paper/faults
-# Requests of the first look and of the look before an order: what comes after them follows the order.
-BEFORE_ORDER = {"positions": 2, "history": 2}
+# Requests of the first look and of the two before an order (one finds what the days started with, one has it kept):
+# what comes after them follows the order.
+BEFORE_ORDER = {"positions": 3, "history": 3}
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,8 @@ AFTERWARDS = (
 
 # Reads before the order: nothing is reserved, so nothing can be lost.
 BEFOREHAND = (
-    *(Case(({"fault": name, "on": "quotes"},), "rejected", "refuses to trade on it", said) for name, said in (
+    *(Case(({"fault": name, "on": "quotes", "skip": 1},), "rejected", "refuses to trade on it", said)
+      for name, said in (
         ("quotes_missing", "quote_missing"), ("quotes_stale", "quote"),
     )),
     Case(({"fault": "quotes_crossed"},), "opened", "calls the answer unreadable, gives the intent back, tries later",
@@ -176,15 +178,15 @@ BEFOREHAND = (
          "return: could not read the account"),
 )  # fmt: skip
 
-# The monitor's polls of an open position (its look comes after three of the executor's).
+# The monitor's polls of an open position (its look comes after four of the executor's).
 WATCHING = (
-    Case(({"fault": "stop_out", "on": "positions", "skip": 3},), "opened", "the monitor records the end", "",
+    Case(({"fault": "stop_out", "on": "positions", "skip": 4},), "opened", "the monitor records the end", "",
          later="closed"),
-    Case(({"fault": "close_between", "on": "balance", "skip": 2},), "opened", "the monitor records the end", "",
+    Case(({"fault": "close_between", "on": "balance", "skip": 4},), "opened", "the monitor records the end", "",
          later="closed"),
-    Case(({"fault": "positions_vanish", "skip": 3, "times": 2},), "opened",
+    Case(({"fault": "positions_vanish", "skip": 4, "times": 2},), "opened",
          "the monitor believes no end without a row of the history"),
-    Case(({"fault": "duplicate_rows", "on": "positions", "skip": 3},), "opened", "the monitor counts equal rows once"),
+    Case(({"fault": "duplicate_rows", "on": "positions", "skip": 4},), "opened", "the monitor counts equal rows once"),
 )  # fmt: skip
 
 # The broker says the opposite of what it did, or does it when nobody waits for it any more. No protocol shows that at

@@ -32,10 +32,28 @@ SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY", "USDCHF", "EURGBP")
 TICK_S = 0.02
 
 
+class Counting:
+    """A budget that is never spent, and counts what was paid: for tests of the client alone."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.writes = 0
+
+    async def pay_read(self) -> None:
+        self.reads += 1
+
+    async def pay_write(self) -> None:
+        self.writes += 1
+
+    def pay_order(self) -> None:
+        self.writes += 1
+
+
 class RunningPaper:
     """One paper broker that is being served."""
 
     def __init__(self, venue: Venue, broker: settings.Broker, clock: Clock) -> None:
+        self.budget = Counting()
         self.venue = venue
         self.settings = broker
         self.url = broker.base_url
@@ -43,7 +61,7 @@ class RunningPaper:
 
     def client(self, password: str = "paper", **changes: Any) -> BrokerClient:
         """Return a client of this broker; `changes` are settings, such as `account_id`."""
-        return BrokerClient(changed(self.settings, **changes), password, self._clock)
+        return BrokerClient(changed(self.settings, **changes), password, self._clock, self.budget)
 
     async def fault(self, fault: str, **more: Any) -> None:
         """Order a misbehaviour: `on`, `times`, `seconds` as in actors/broker/paper/faults.py."""

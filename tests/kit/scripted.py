@@ -21,6 +21,7 @@ from typing import Any
 from actors.broker.client import BrokerClient
 from config import settings
 from tests.kit.held_clock import HeldClock
+from tests.kit.paper import Counting
 
 HANG, RESET, CLOSE = b"HANG", b"RESET", b"CLOSE"
 SYSTEM = "5f0e9a52-0000-4000-8000-000000000001"
@@ -44,6 +45,7 @@ class Server:
     asked: list[Asked] = field(default_factory=list)
     answers: dict[str, list[bytes]] = field(default_factory=dict)
     connections: int = 0
+    budget: Counting = field(default_factory=Counting)
 
     def on(self, path_end: str, *answers: bytes) -> None:
         """Answer requests whose path ends so with these, in turn."""
@@ -136,7 +138,7 @@ async def scene(**changes: Any) -> AsyncIterator[tuple[Server, BrokerClient, Hel
     """Serve the script and yield it with a client of it; `changes` are the client's settings."""
     clock = HeldClock()
     async with serving() as server:
-        async with BrokerClient(server.settings(**changes), "secret", clock) as client:
+        async with BrokerClient(server.settings(**changes), "secret", clock, server.budget) as client:
             yield server, client, clock
 
 

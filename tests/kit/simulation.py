@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from bus import messages
 from bus.messages import Ack, Envelope, FromStore, Held, Peer
 from bus.vocabulary import Outcome, Role, State
-from tests.kit.builders import a_beat, a_propose, a_reservation, a_result
+from tests.kit.builders import a_beat, a_propose, a_result
 from tests.kit.clock import ManualClock
 from tests.kit.store import StoreHarness
 
@@ -200,7 +200,7 @@ class Executor(Worker):
         elif self.world.random.random() < 0.1:
             self._put(messages.Reject(**ends, compliance_snapshot="{}"), lease)
         else:
-            self._put(a_reservation(message.intent), lease, is_licence=True)
+            self._put(self.world.store.reservation(message.intent), lease, is_licence=True)
 
     def answered(self, ack: Ack, now_s: float) -> None:
         question = self.questions.pop(ack.id, None)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import TypeVar
 
 import apsw
+import msgspec
 
 from bus import messages
 from bus.messages import Ack, Beat, Command, Envelope, FromStore, Held, Peer
-from bus.records import Order, TradeIntent
+from bus.records import Certificate, Order, OrderPlan, TradeIntent
 from bus.vocabulary import Role, State
 from config.settings import Bus, Store
 from store import connection
+from store.certificate import Gate
 from store.writer import Writer
 from tests.kit import builders
 from tests.kit.clock import ManualClock
+from tests.kit.gate import a_certificate_for, a_gate, keep_days
 
 M = TypeVar("M", bound=messages.Message)
 
@@ -30,8 +33,15 @@ def memory_db() -> apsw.Connection:
 class StoreHarness:
     """One store with a manual clock. `sent` keeps everything it sent, in order."""
 
-    def __init__(self, db: apsw.Connection | None = None, clock: ManualClock | None = None, **settings: float) -> None:
+    def __init__(
+        self,
+        db: apsw.Connection | None = None,
+        clock: ManualClock | None = None,
+        gate: Gate | None = None,
+        **settings: float,
+    ) -> None:
         self.db = db or memory_db()
+        self.gate = gate or a_gate()
         self.clock = clock or ManualClock()
         self.settings = Store(**({"retry_backoff_s": 10.0} | settings))
         self.sent: list[tuple[Peer, FromStore]] = []
@@ -40,7 +50,7 @@ class StoreHarness:
     def restart(self) -> None:
         """Begin a new life of the store over the same database."""
         self.writer = Writer(
-            self.db, self.settings, Bus(), now=self.clock.now(), now_s=self.clock.monotonic()
+            self.db, self.settings, Bus(), self.gate, now=self.clock.now(), now_s=self.clock.monotonic()
         )  # fmt: skip
         self.read = self.writer.read
 
@@ -121,9 +131,24 @@ class StoreHarness:
 
     def reserved(self, executor: Peer, **changes: object) -> TradeIntent:
         intent = self.executing(executor, **changes)
-        ack = self.tell(executor, builders.a_reservation(intent))
+        ack = self.tell(executor, self.reservation(intent))
         assert ack.outcome == "applied", ack
         return self.intent(intent.id)
+
+    def reservation(self, intent: TradeIntent, **changes: object) -> messages.ReserveOrder:
+        """Return the request for the licence, with a true certificate of a flat account or of the open positions.
+
+        The days that hold now are written when nobody started them.
+        """
+        usual = builders.a_reservation(intent, **changes)
+        if "certificate" in changes:
+            return usual
+        keep_days(self.db, self.gate, self.clock.now())
+        return msgspec.structs.replace(usual, certificate=self.certificate(usual.plan))
+
+    def certificate(self, plan: OrderPlan | None = None, **changes: object) -> Certificate:
+        """Return a true certificate for what the store holds now; `changes` are facts of the account."""
+        return a_certificate_for(self.read, self.gate, plan or builders.a_plan(), self.clock.now(), **changes)
 
     def opened(self, executor: Peer, position_id: str = "p1", **changes: object) -> TradeIntent:
         intent = self.reserved(executor, **changes)

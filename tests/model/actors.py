@@ -16,7 +16,7 @@ from actors.broker.reconcile import Ambiguous, FoundClosed, FoundOpen
 from bus import messages
 from bus.clock import iso
 from bus.messages import Ack, Envelope, Execute, FromStore, Held, Peer
-from bus.records import Order, OrderPlan
+from bus.records import Certificate, Order, OrderPlan
 from bus.vocabulary import OrderStatus, Outcome
 from store.queries import Reader
 from tests.kit.builders import a_beat, a_plan
@@ -44,6 +44,8 @@ class Surroundings(Protocol):
     def new_id(self) -> str: ...
 
     def about_to_post(self, execute: Execute, asked_s: float) -> None: ...
+
+    def certificate(self, plan: OrderPlan) -> Certificate: ...
 
 
 class Actor:
@@ -221,6 +223,7 @@ class Executor(Actor):
         body = messages.ReserveOrder(
             intent_id=work.key[0], epoch=work.key[1], plan=work.order.plan, baseline=work.order.baseline,
             deadline_at=work.order.deadline_at, compliance_snapshot="{}",
+            certificate=self.world.certificate(work.order.plan),
         )  # fmt: skip
         self._put("asked", body)
 

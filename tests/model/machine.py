@@ -15,10 +15,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from bus import clock, messages
 from bus.messages import Ack, Envelope, Execute, FromStore, Peer
+from bus.records import Certificate, OrderPlan
 from bus.vocabulary import Role
 from store.queries import Reader
 from tests.kit.builders import a_propose, a_result
 from tests.kit.clock import ManualClock
+from tests.kit.gate import keep_days
 from tests.kit.store import StoreHarness
 from tests.model import judging
 from tests.model.actors import LICENCE_S, Actor, Analyst, Executor, Move
@@ -78,6 +80,11 @@ class StoreMachine(RuleBasedStateMachine):
     @property
     def read(self) -> Reader:
         return self.store.read
+
+    def certificate(self, plan: OrderPlan) -> Certificate:
+        """Return the guard's figures, true at this moment; others may change the account before they arrive."""
+        keep_days(self.store.db, self.store.gate, self.clock.now())
+        return self.store.certificate(plan)
 
     def send(self, envelope: Envelope) -> None:
         if envelope not in self.up:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.compliance import day as days
-from tests.kit.compliance import DAY_STARTS, NOW, a_position, a_row
+from tests.kit.compliance import NOW, a_row
+from tests.kit.days import NEW_YORK, rules_with
 
 ATHENS = ZoneInfo("Europe/Athens")
 MIDNIGHT = time(0, 0)
@@ -80,56 +81,24 @@ def test_every_moment_is_in_exactly_one_day(moment: datetime, reset: time, name:
     assert days.firm_day(found.ends_at - timedelta(microseconds=1), reset.replace(fold=0), zone) == found
 
 
-# ── the balance at the day's start ──────────────────────────────────────────
+def test_every_reading_of_the_reset_has_its_day_the_sets_own_first() -> None:
+    rules = rules_with(reset={"also": (NEW_YORK,)})
+    assert [moment.label for moment in days.readings(rules)] == ["00:00 Europe/Athens", "17:00 America/New_York"]
+    # New York changes its clocks on 8 March, Athens on the 29th: in between the readings are an hour apart.
+    found = days.firm_days(rules, at("2026-03-20 21:30"))
+    assert [(each.reset, each.day, each.starts_at) for each in found] == [
+        ("00:00 Europe/Athens", "2026-03-20", at("2026-03-19 22:00")),
+        ("17:00 America/New_York", "2026-03-20", at("2026-03-20 21:00")),
+    ]
+    assert days.firm_days(rules, at("2026-01-20 12:00"))[0].starts_at == at("2026-01-19 22:00")
+    assert [each.reset for each in days.firm_days(rules_with(), NOW)] == ["00:00 Europe/Athens"]
 
 
-def start(balance: int, **given: object) -> int:
-    given.setdefault("closed", ())
-    return days.start_balance_cents(balance, starts_at=DAY_STARTS, **given)  # type: ignore[arg-type]
-
-
-def test_floating_profit_is_no_part_of_the_start() -> None:
-    held = a_position(opened_at=DAY_STARTS - timedelta(hours=5), net_profit_cents=-80_000, profit_cents=-80_000)
-    assert start(5_000_000, open_positions=(held,), commission_booked="close") == 5_000_000
-
-
-def test_closed_results_since_the_reset_are_taken_back() -> None:
-    won, lost = a_row(net_profit_cents=49_500), a_row(id="P-2", net_profit_cents=-20_000)
-    old = a_row(id="P-3", closed_at=DAY_STARTS - timedelta(microseconds=1), net_profit_cents=7_777)
-    assert start(5_029_500, closed=(won, lost, old)) == 5_000_000
-
-
-def test_row_stamped_exactly_at_the_reset_belongs_to_the_new_day() -> None:
-    row = a_row(opened_at=DAY_STARTS, closed_at=DAY_STARTS, net_profit_cents=10_000)
-    assert start(5_010_000, closed=(row,)) == 5_000_000
-
-
-def test_row_that_comes_twice_counts_once_but_partial_closes_count_each() -> None:
-    row = a_row(net_profit_cents=10_000)
-    other_half = a_row(net_profit_cents=10_000, closed_at=row.closed_at + timedelta(seconds=9))
-    assert start(5_010_000, closed=(row, row)) == 5_000_000
-    assert start(5_020_000, closed=(row, other_half)) == 5_000_000
-    assert days.realised_cents((row, row, other_half), DAY_STARTS) == 20_000
-
-
-def test_commission_booked_at_the_opening_counts_once() -> None:
-    opened_today = a_position(commission_cents=-500)
-    assert start(4_999_500, open_positions=(opened_today,), commission_booked="open") == 5_000_000
-    # Opened yesterday, closed today: the balance lost $5 yesterday, and gained $500 - $0 today.
-    carried = a_row(opened_at=DAY_STARTS - timedelta(hours=2), net_profit_cents=49_500, commission_cents=-500)
-    assert start(5_050_000, closed=(carried,), commission_booked="open") == 5_000_000
-
-
-def test_unknown_booking_takes_the_reading_with_the_higher_floor() -> None:
-    opened_today = a_position(commission_cents=-500)
-    carried = a_row(opened_at=DAY_STARTS - timedelta(hours=2), net_profit_cents=49_500, commission_cents=-500)
-    assert start(5_000_000, open_positions=(opened_today,)) == 5_000_500
-    assert start(5_049_500, closed=(carried,)) == 5_000_000
-
-
-def test_deposits_and_withdrawals_are_taken_back() -> None:
-    assert start(5_100_000, cash_flows_cents=100_000) == 5_000_000
-    assert start(4_900_000, cash_flows_cents=-100_000) == 5_000_000
+def test_days_between_two_moments_are_those_that_begin_after_the_first_and_not_after_the_second() -> None:
+    athens = days.readings(rules_with())[0]
+    begun = days.days_of(athens, at("2026-03-27 22:00"), at("2026-03-30 21:00"))
+    assert [day.day for day in begun] == ["2026-03-29", "2026-03-30", "2026-03-31"]
+    assert days.days_of(athens, at("2026-03-28 22:00"), at("2026-03-29 20:59")) == ()
 
 
 def test_trades_held_under_a_minute_are_counted() -> None:

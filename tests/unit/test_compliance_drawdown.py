@@ -1,14 +1,22 @@
-"""Limits and their ladder: reached at equality, told with hysteresis, rounded against us."""
+"""Limits and their floors: which count, from what, reached at equality, rounded against us, never falling."""
 
 from __future__ import annotations
 
-import pytest
+from decimal import Decimal
+from typing import Any
 
-from actors.compliance import best_day, budget, drawdown
-from actors.compliance.drawdown import Level
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.compliance import drawdown, marks
+from actors.compliance.drawdown import Level, Limit
 from actors.compliance.money import amount
-from actors.watch import ladder
-from tests.kit.compliance import a_plan, a_risk, an_account, the_rules
+from actors.compliance.rulebook import RuleSet
+from bus.clock import iso
+from bus.records import AccountMark
+from tests.kit.compliance import ACCOUNT_ID, NOW, a_day, the_rules
+from tests.kit.days import NEW_YORK, rules_with
 
 RULES = the_rules()
 DAY = drawdown.daily(RULES, 5_000_000)
@@ -43,32 +51,6 @@ def test_level_rises_at_once_and_falls_only_with_a_margin() -> None:
     assert DAY.next_level(5_000_000, Level.STOP) == Level.OK
 
 
-def test_swing_around_a_step_is_told_once() -> None:
-    steps = ladder.Ladder()
-    told = []
-    for value in (4_874_000, 4_876_000, 4_874_000, 4_876_000, 4_800_000, 4_801_000):
-        standing = ladder.Standing(limit=DAY, value_cents=value, level=DAY.level(value))
-        if (change := steps.step(standing, "2026-02-16")) is not None:
-            told.append(change.event)
-    assert told == ["daily_warn_50", "daily_warn_80"]
-
-
-def test_new_day_starts_the_daily_ladder_anew_but_not_the_maximum() -> None:
-    steps = ladder.Ladder()
-    low = ladder.standings(RULES, balance_cents=4_780_000, equity_cents=4_780_000, start_balance_cents=5_000_000)
-    assert {change.event for standing in low if (change := steps.step(standing, "a"))} == {
-        "maximum_warn_50",
-        "daily_stop",
-    }
-    fresh = ladder.standings(RULES, balance_cents=4_780_000, equity_cents=4_780_000, start_balance_cents=4_780_000)
-    assert [steps.step(standing, "b") for standing in fresh] == [None, None]
-
-
-def test_unknown_day_start_leaves_the_maximum_watched() -> None:
-    found = ladder.standings(RULES, balance_cents=4_640_000, equity_cents=5_000_000, start_balance_cents=None)
-    assert [(standing.limit.name, standing.level) for standing in found] == [("maximum", Level.FLATTEN)]
-
-
 def test_lower_of_balance_and_equity_is_measured() -> None:
     assert drawdown.measured_cents(10, 20, "lower_of_balance_and_equity") == 10
     assert drawdown.measured_cents(20, 10, "lower_of_balance_and_equity") == 10
@@ -85,62 +67,189 @@ def test_room_and_loss_are_never_negative() -> None:
     assert (DAY.loss_cents(4_999_999), DAY.room_cents(4_750_001)) == (1, 1)
 
 
-def test_best_day_counts_profits_without_the_losses() -> None:
-    account = an_account(
-        realised_today_cents=10_000,
-        positions=(a_risk(profit_cents=30_000), a_risk(profit_cents=0, net_profit_cents=-9_000)),
-        unresolved=(a_plan(profit_cents=20_000),),
+# ── which limits count ──────────────────────────────────────────────────────
+
+
+def limits(rules: RuleSet, **changed: Any) -> tuple[Limit, ...] | str:
+    given: dict[str, Any] = {
+        "days": (a_day(),),
+        "marks": (),
+        "balance_cents": 5_000_000,
+        "equity_cents": changed.get("balance_cents", 5_000_000),
+    }
+    return drawdown.lines(rules, **{**given, **changed})
+
+
+def named(rules: RuleSet, **changed: Any) -> dict[str, Limit]:
+    found = limits(rules, **changed)
+    assert not isinstance(found, str), found
+    return {limit.name: limit for limit in found}
+
+
+def a_mark(kind: Any, value_cents: int) -> AccountMark:
+    return AccountMark(account_id=ACCOUNT_ID, kind=kind, value_cents=value_cents, at=iso(NOW), known_until=iso(NOW))
+
+
+def trailing(mode: str, lock_at: str = "none", **changed: Any) -> RuleSet:
+    return rules_with(maximum={"mode": mode, "lock_at": lock_at, **changed})
+
+
+def test_day_that_is_not_known_leaves_nothing_to_be_said() -> None:
+    rules = rules_with(reset={"also": (NEW_YORK,)})
+    assert limits(rules) == "what the day by 17:00 America/New_York started with is not known"
+    assert limits(rules, days=()) == "what the day by 00:00 Europe/Athens started with is not known"
+
+
+def test_day_kept_for_another_initial_balance_is_refused() -> None:
+    found = limits(rules_with(), days=(a_day(initial_balance_cents=10_000_000),))
+    assert found == "day 2026-02-16 was kept for an initial balance of 100,000.00; the rules say 50,000.00"
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("trailing_day_end", "day_end_balance"), ("trailing_closed", "closed_balance"), ("trailing_intraday", "equity")],
+)
+def test_mark_that_is_not_known_leaves_nothing_to_be_said(mode: str, kind: str) -> None:
+    other = a_mark("equity" if kind != "equity" else "closed_balance", 5_100_000)
+    said = f"the highest {kind} so far, which the maximum loss trails, is not known"
+    assert limits(trailing(mode), marks=(other,)) == said
+    assert marks.kind_of(trailing(mode)) == kind
+    assert marks.kind_of(rules_with()) is None
+
+
+def test_every_reading_of_the_reset_has_its_line_then_the_next_day_then_the_maximum() -> None:
+    rules = rules_with(reset={"also": (NEW_YORK,)})
+    days = (a_day(4_900_000, reset=NEW_YORK.label), a_day(5_000_000))
+    found = limits(rules, days=days, balance_cents=4_950_000)
+    assert not isinstance(found, str)
+    assert [(limit.name, limit.reference_cents, limit.floor_cents, limit.stop_cents) for limit in found] == [
+        ("daily 00:00 Europe/Athens", 5_000_000, 4_750_000, 4_787_500),
+        ("daily 17:00 America/New_York", 4_900_000, 4_655_000, 4_691_750),
+        ("next_day", 4_950_000, 4_702_500, 4_739_625),
+        ("maximum", 5_000_000, 4_600_000, 4_660_000),
+    ]
+
+
+def test_set_without_a_daily_limit_has_only_the_maximum() -> None:
+    assert list(named(rules_with(daily={"kind": "none", "ratio": Decimal(0)}), days=())) == ["maximum"]
+
+
+def test_daily_amount_is_of_the_initial_balance_or_of_the_reference() -> None:
+    for base, amount_cents in (("initial", 250_000), ("reference", 260_000)):
+        found = named(rules_with(daily={"base": base}), days=(a_day(5_200_000),), balance_cents=5_200_000)
+        assert found["daily 00:00 Europe/Athens"].floor_cents == 5_200_000 - amount_cents
+
+
+def test_reference_above_the_start_counts() -> None:
+    day = a_day(5_000_000, reference_cents=5_040_000)
+    assert named(rules_with(), days=(day,))["daily 00:00 Europe/Athens"].reference_cents == 5_040_000
+
+
+@pytest.mark.parametrize(
+    ("reference", "equity_cents", "expected"),
+    [
+        ("balance", 5_100_000, 5_000_000),
+        ("higher_of_balance_and_equity", 5_100_000, 5_100_000),
+        ("higher_of_balance_and_equity", 4_900_000, 5_000_000),
+    ],
+)
+def test_next_day_is_counted_from_what_the_firm_would_take(reference: str, equity_cents: int, expected: int) -> None:
+    found = named(rules_with(daily={"reference": reference}), equity_cents=equity_cents)
+    assert found["next_day"].reference_cents == expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "balance_cents", "equity_cents", "reference_cents"),
+    [
+        ("trailing_day_end", "day_end_balance", 5_300_000, 5_400_000, 5_100_000),  # the day has not ended yet
+        ("trailing_closed", "closed_balance", 5_300_000, 5_400_000, 5_300_000),
+        ("trailing_closed", "closed_balance", 5_000_000, 5_400_000, 5_100_000),  # floating profit is no result
+        ("trailing_intraday", "equity", 5_000_000, 5_400_000, 5_400_000),
+        ("trailing_intraday", "equity", 5_400_000, 5_000_000, 5_100_000),
+    ],
+)
+def test_trailing_maximum_is_counted_from_mark_or_present(
+    mode: str, kind: str, balance_cents: int, equity_cents: int, reference_cents: int
+) -> None:
+    found = named(
+        trailing(mode), marks=(a_mark(kind, 5_100_000),), balance_cents=balance_cents, equity_cents=equity_cents
     )
-    assert best_day.highest_cents(account, 40_000) == 100_000
+    assert found["maximum"].reference_cents == reference_cents
+    assert found["maximum"].floor_cents == reference_cents - 400_000
 
 
-def test_a_losing_day_makes_room_for_more_profit() -> None:
-    assert best_day.highest_cents(an_account(realised_today_cents=-50_000), 40_000) == -10_000
+def test_maximum_of_the_days_end_is_held_for_the_next_end_too() -> None:
+    found = named(trailing("trailing_day_end"), marks=(a_mark("day_end_balance", 5_100_000),), balance_cents=5_300_000)
+    assert list(found) == ["daily 00:00 Europe/Athens", "next_day", "maximum", "next_maximum"]
+    assert found["next_maximum"].floor_cents == 4_900_000
+    below = named(trailing("trailing_day_end"), marks=(a_mark("day_end_balance", 5_100_000),), balance_cents=4_950_000)
+    assert below["next_maximum"].floor_cents == below["maximum"].floor_cents == 4_700_000
 
 
-# ── request budget ──────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("mark_cents", "floor_cents"),
+    [(5_000_000, 4_600_000), (5_399_999, 4_999_999), (5_400_000, 5_000_000), (9_000_000, 5_000_000)],
+)
+def test_locked_floor_rises_to_the_initial_balance_and_no_further(mark_cents: int, floor_cents: int) -> None:
+    found = named(trailing("trailing_closed", "initial"), marks=(a_mark("closed_balance", mark_cents),))
+    assert found["maximum"].floor_cents == floor_cents
+    free = named(trailing("trailing_closed"), marks=(a_mark("closed_balance", mark_cents),))
+    assert free["maximum"].floor_cents == mark_cents - 400_000
 
 
-def test_budget_is_enough_up_to_the_reserve_and_not_beyond() -> None:
-    assert budget.is_enough(RULES, 1_944)
-    assert not budget.is_enough(RULES, 1_945)
-    assert budget.left(RULES, 1_990) == 0
+def test_parts_of_a_cent_round_a_locked_floor_up_and_not_down() -> None:
+    rules = trailing("trailing_closed", "initial", ratio=Decimal("0.0800000001"))
+    assert named(rules, marks=(a_mark("closed_balance", 9_000_000),))["maximum"].floor_cents == 5_000_001
 
 
-@pytest.mark.parametrize(("open_from_h", "open_to_h"), [(0, 0), (0, 24), (6, 9), (20, 24)])
-def test_polls_of_a_day_leave_reserve_and_trades_alone(open_from_h: int, open_to_h: int) -> None:
-    now_s, used, polls, longest_s = 0.0, 0, 0, 0.0
-    while now_s < 86_400:
-        used += 2
-        polls += 1
-        is_open = open_from_h * 3_600 <= now_s < open_to_h * 3_600
-        wait_s = budget.poll_interval_s(
-            base_s=60 if is_open else 300,
-            seconds_to_reset=86_400 - now_s,
-            requests_per_poll=2,
-            left_requests=budget.left(RULES, used),
-            kept_for_trades=400,
-        )
-        assert wait_s >= min(60, 86_400 - now_s)
-        longest_s = max(longest_s, wait_s)
-        now_s += wait_s
-    assert used <= 2_000 - 50 - 400 + 2
-    assert longest_s <= 300
-    assert polls >= 286  # flat all day: every 5 minutes
+def test_mark_below_the_initial_balance_lowers_no_floor() -> None:
+    found = named(trailing("trailing_closed"), marks=(a_mark("closed_balance", 4_000_000),), balance_cents=4_700_000)
+    assert found["maximum"].floor_cents == 4_600_000
 
 
-def test_position_open_all_day_is_polled_about_every_two_minutes() -> None:
-    wait_s = budget.poll_interval_s(
-        base_s=60, seconds_to_reset=86_400, requests_per_poll=2, left_requests=1_950, kept_for_trades=400
-    )
-    assert wait_s == pytest.approx(86_400 * 2 / 1_550)
+@pytest.mark.parametrize(
+    ("breach_at", "value_cents", "level"),
+    [
+        ("reach", 4_600_001, Level.FLATTEN),
+        ("reach", 4_600_000, Level.BREACH),
+        ("below", 4_600_000, Level.FLATTEN),
+        ("below", 4_599_999, Level.BREACH),
+    ],
+)
+def test_floor_is_breached_when_reached_or_only_below(breach_at: str, value_cents: int, level: Level) -> None:
+    limit = named(rules_with(maximum={"breach_at": breach_at}))["maximum"]
+    assert limit.level(value_cents) == level
+    assert limit.stop_cents == 4_660_000  # the guard is as strict either way
 
 
-def test_spent_budget_waits_for_the_reset_and_not_longer() -> None:
-    wait_s = budget.poll_interval_s(
-        base_s=60, seconds_to_reset=5_000, requests_per_poll=2, left_requests=0, kept_for_trades=400
-    )
-    assert wait_s == 5_000
+def test_daily_limit_says_when_it_is_breached_as_well() -> None:
+    assert named(rules_with(daily={"breach_at": "below"}))["next_day"].level(4_750_000) == Level.FLATTEN
+    assert named(rules_with())["next_day"].level(4_750_000) == Level.BREACH
+
+
+@given(
+    steps=st.lists(st.tuples(st.integers(-300_000, 300_000), st.integers(-300_000, 300_000)), max_size=40),
+    mode=st.sampled_from(["static", "trailing_day_end", "trailing_closed", "trailing_intraday"]),
+    lock_at=st.sampled_from(["initial", "none"]),
+    ratio=st.decimals("0.01", "0.2", places=6),
+)
+def test_maximum_floor_never_falls(steps: list[tuple[int, int]], mode: str, lock_at: str, ratio: Decimal) -> None:
+    """Whatever the account does, as long as every look raises the mark."""
+    rules = trailing(mode, lock_at, ratio=ratio)
+    mark = marks.first(rules, ACCOUNT_ID, NOW)
+    balance_cents, floors = 5_000_000, []
+    for gained_cents, floating_cents in steps:
+        balance_cents = max(1, balance_cents + gained_cents)
+        equity_cents = balance_cents + floating_cents
+        if mark is not None:
+            value_cents = equity_cents if mode == "trailing_intraday" else balance_cents
+            mark = marks.raised(mark, value_cents, NOW, NOW)
+        known = () if mark is None else (mark,)
+        found = named(rules, marks=known, balance_cents=balance_cents, equity_cents=equity_cents)
+        floors.append(found["maximum"].floor_cents)
+    assert floors == sorted(floors)
+    if lock_at == "initial":
+        assert all(floor <= 5_000_001 for floor in floors)
 
 
 def test_amounts_read_like_amounts() -> None:

@@ -6,17 +6,20 @@ from decimal import Decimal
 from fractions import Fraction
 from math import ceil
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.broker.wire import PendingOrder
 from actors.compliance import conversion, sizing
+from actors.compliance.account import PendingRisk
 from actors.compliance.conversion import NoRate
 from actors.compliance.sizing import Costs, Sized, Unsized
 from tests.kit.compliance import D, a_position, a_quote, an_instrument
 
-FREE = Costs(gap_pips=D(0), commission_per_lot_cents=0)
-USUAL = Costs(gap_pips=D(5), commission_per_lot_cents=1_000)
+FREE = Costs(gap_pips=D(0), commission_per_lot_cents=0, swap_per_lot_cents=0)
+USUAL = Costs(gap_pips=D(5), commission_per_lot_cents=1_000, swap_per_lot_cents=0)
 QUOTES = {
     "EURUSD": a_quote("EURUSD", "1.09990", "1.10000"),
     "GBPUSD": a_quote("GBPUSD", "1.30000", "1.30020"),
@@ -69,10 +72,10 @@ def test_buy_of_a_dollar_pair() -> None:
 
 
 def test_gap_and_commission_make_the_volume_smaller() -> None:
-    # 25 + 5 pips x $10 + $10 = $310 a lot: $250 / $310 = 0.806 -> 0.80 lots, $248 at risk.
+    # 25 + 5 at the entry + 5 at the stop, x $10, + $10 = $360 a lot: $250 / $360 = 0.694 -> 0.69 lots, $248.40 at risk.
     found = sized(costs=USUAL)
     assert isinstance(found, Sized)
-    assert (found.volume, found.loss_cents) == (D("0.80"), 24_800)
+    assert (found.volume, found.loss_cents) == (D("0.69"), 24_840)
 
 
 def test_sell_carries_the_spread() -> None:
@@ -160,7 +163,7 @@ def test_loss_at_the_stop_never_exceeds_the_risk(
     stop = entry + away * pips * contract.pip
     found = sized(
         symbol, side=side, sl_price=stop, tp_price=D(0), contract=contract, risk_cents=risk_cents, jitter_ratio=jitter,
-        costs=Costs(gap_pips=D(gap), commission_per_lot_cents=commission),
+        costs=Costs(gap_pips=D(gap), commission_per_lot_cents=commission, swap_per_lot_cents=0),
     )  # fmt: skip
     if isinstance(found, Unsized):
         assert found.rule == "volume_min"
@@ -168,7 +171,7 @@ def test_loss_at_the_stop_never_exceeds_the_risk(
     assert found.loss_cents <= risk_cents
     assert found.volume % D(step) == 0
     assert contract.volume_min <= found.volume <= contract.volume_max
-    # The same by exact fractions, filled at the stop and the gap beyond it, at the rate of that price.
+    # The same by exact fractions, both fillings a gap beyond their price, at the rate where the stop is filled.
     filled = Fraction(stop) + away * gap * Fraction(contract.pip)
     spread = Fraction(quote.ask - quote.bid) if side == "SELL" else 0
     rate = {
@@ -177,7 +180,8 @@ def test_loss_at_the_stop_never_exceeds_the_risk(
         "CHF": max(1 / Fraction(QUOTES["USDCHF"].bid), 1 / filled if symbol == "USDCHF" else 0),
         "GBP": Fraction(QUOTES["GBPUSD"].ask),
     }[contract.quote_currency]
-    lost = (abs(filled - Fraction(entry)) + spread) * 100_000 * rate * 100 + commission
+    slipped = Fraction(entry) - away * gap * Fraction(contract.pip)
+    lost = (abs(filled - slipped) + spread) * 100_000 * rate * 100 + commission
     exact_cents = ceil(Fraction(found.volume) * lost)
     # Thirds of a cent have no end in Decimal and are rounded against us: at most one cent more, never one less.
     assert exact_cents <= found.loss_cents <= exact_cents + 1
@@ -236,3 +240,67 @@ def test_locked_in_yen_are_converted_at_the_lower_rate() -> None:
         net_profit_cents=100_000,
     )  # fmt: skip
     assert found.loss_at_stop_cents == -66_657
+
+
+# ── swap, and orders that wait ──────────────────────────────────────────────
+
+DEAR = Costs(gap_pips=D(5), commission_per_lot_cents=1_000, swap_per_lot_cents=3_000)
+
+
+def test_swap_to_come_makes_the_volume_smaller() -> None:
+    # 25 + 5 + 5 pips x $10 + $10 + $30 = $390 a lot: $250 / $390 = 0.641 -> 0.64 lots, $249.60 at risk.
+    found = sized(costs=DEAR)
+    assert isinstance(found, Sized)
+    assert (found.volume, found.loss_cents) == (D("0.64"), 24_960)
+
+
+def test_open_position_still_pays_the_swap_to_come_beside_the_swap_booked() -> None:
+    held = a_position(swap_cents=-700, net_profit_cents=-1_200)
+    risk = sizing.position_risk(
+        held, contract=an_instrument(), quotes=QUOTES, account_currency="USD", costs=DEAR
+    )  # fmt: skip
+    # 30 pips, $10 of commission, $7 booked and $30 to come.
+    assert risk.loss_at_stop_cents == 30_000 + 1_000 + 700 + 3_000
+    assert (risk.volume, risk.has_target) == (D("1.00"), True)
+
+
+def test_position_without_a_target_says_so() -> None:
+    held = a_position(tp_price=None)
+    risk = sizing.position_risk(held, contract=an_instrument(), quotes=QUOTES, account_currency="USD", costs=DEAR)
+    assert not risk.has_target
+
+
+def a_waiting(**changed: object) -> PendingOrder:
+    order = PendingOrder(
+        id="O-1", symbol="EURUSD", broker_symbol="EURUSD.", kind="STOP", side="BUY", volume=D("0.50"),
+        activation_price=D("1.1100"), sl_price=D("1.1050"), tp_price=D("1.1200"),
+    )  # fmt: skip
+    return msgspec.structs.replace(order, **changed)
+
+
+def waiting_risk(order: PendingOrder, quotes: object = QUOTES, contract: object = "EURUSD") -> PendingRisk:
+    return sizing.pending_risk(
+        order, contract=None if contract is None else an_instrument("EURUSD"), quotes=quotes,  # type: ignore[arg-type]
+        account_currency="USD", costs=DEAR,
+    )  # fmt: skip
+
+
+def test_waiting_order_is_filled_with_a_gap_and_stopped_with_another() -> None:
+    # (50 + 5 + 5 pips x $10 + $40) x 0.5; the target 100 pips away.
+    risk = waiting_risk(a_waiting())
+    assert (risk.loss_cents, risk.profit_cents, risk.has_target) == (32_000, 50_000, True)
+    # A sell pays the spread of one pip as well.
+    sell = a_waiting(side="SELL", activation_price=D("1.0900"), sl_price=D("1.0950"), tp_price=None)
+    risk = waiting_risk(sell)
+    assert (risk.loss_cents, risk.profit_cents, risk.has_target) == (32_500, 65_000, False)
+
+
+@pytest.mark.parametrize(("order", "given"), [
+    (a_waiting(sl_price=None), {}), (a_waiting(), {"quotes": {}}), (a_waiting(), {"contract": None}),
+])  # fmt: skip
+def test_waiting_order_that_cannot_be_valued_has_no_bound(order: PendingOrder, given: dict[str, object]) -> None:
+    assert waiting_risk(order, **given).loss_cents is None
+
+
+def test_waiting_order_whose_stop_would_lock_a_profit_in_loses_nothing_and_wins_nothing_for_others() -> None:
+    assert waiting_risk(a_waiting(sl_price=D("1.1300"))).loss_cents == 0

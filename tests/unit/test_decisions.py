@@ -6,7 +6,7 @@ import pytest
 
 from bus import messages
 from bus.vocabulary import OrderStatus, Outcome, Role, Status
-from tests.kit.builders import a_peer, a_propose, a_reservation, a_result, an_envelope
+from tests.kit.builders import a_peer, a_propose, a_result, an_envelope
 from tests.kit.store import StoreHarness, a_verdict, an_opening
 
 
@@ -173,7 +173,7 @@ def test_a_release_costs_no_attempt_and_may_ask_for_a_delay(store: StoreHarness,
 
 def test_a_second_reservation_with_a_new_id_is_refused(store: StoreHarness, executor: messages.Peer) -> None:
     intent = store.reserved(executor)
-    ack = store.tell(executor, a_reservation(intent, plan=store.order(intent.id).plan))
+    ack = store.tell(executor, store.reservation(intent, plan=store.order(intent.id).plan))
     assert (ack.outcome, ack.allowed) == (Outcome.REFUSED, ("reconcile",))
     assert store.events(intent.id).count("reserve") == 1
 
@@ -184,7 +184,7 @@ def test_a_reservation_is_refused_while_a_halt_stands(
 ) -> None:
     intent = store.executing(executor)
     store.tell(MONITOR, messages.RaiseHalt(level=level, reason="daily loss", until=until))
-    ack = store.tell(executor, a_reservation(intent))
+    ack = store.tell(executor, store.reservation(intent))
     assert (ack.outcome, ack.reason) == (Outcome.REFUSED, "halted: daily loss")
     assert store.read.order(intent.id) is None
 
@@ -193,9 +193,9 @@ def test_a_soft_halt_ends_at_its_time_in_whatever_form_it_came(store: StoreHarne
     intent = store.executing(executor)
     store.tell(MONITOR, messages.RaiseHalt(level="soft", reason="cool down", until="2026-11-02T08:01:00+02:00"))
     store.clock.advance(59)
-    assert store.tell(executor, a_reservation(intent)).outcome is Outcome.REFUSED
+    assert store.tell(executor, store.reservation(intent)).outcome is Outcome.REFUSED
     store.clock.advance(1)
-    assert store.tell(executor, a_reservation(intent)).outcome is Outcome.APPLIED
+    assert store.tell(executor, store.reservation(intent)).outcome is Outcome.APPLIED
 
 
 @pytest.mark.parametrize("until", [None, "", "soon", "2026-11-02T08:00:00"])
@@ -226,14 +226,14 @@ def test_a_reservation_is_refused_while_another_order_is_unresolved(
     taken = store.writer.decisions.mark_executing(executor, store.clock.now())
     assert taken is not None
     assert taken.id == other.id
-    ack = store.tell(executor, a_reservation(taken))
+    ack = store.tell(executor, store.reservation(taken))
     assert (ack.outcome, ack.reason) == (Outcome.REFUSED, f"the order of intent {first.id} is unresolved")
 
 
 def test_a_reservation_after_the_intent_expired_is_refused(store: StoreHarness, executor: messages.Peer) -> None:
     intent = store.executing(executor, ttl_minutes=1)
     store.clock.advance(60)
-    ack = store.tell(executor, a_reservation(intent))
+    ack = store.tell(executor, store.reservation(intent))
     assert (ack.outcome, ack.allowed) == (Outcome.REFUSED, ("reject",))
 
 
@@ -242,14 +242,14 @@ def test_a_reservation_by_one_who_holds_nothing_is_stale(
     store: StoreHarness, executor: messages.Peer, status: str
 ) -> None:
     intent = store.ready() if status == "ready" else store.opened(executor)
-    assert store.tell(executor, a_reservation(intent)).outcome is Outcome.STALE
+    assert store.tell(executor, store.reservation(intent)).outcome is Outcome.STALE
 
 
 def test_a_reservation_writes_plan_baseline_and_snapshot_before_it_is_acked(
     store: StoreHarness, executor: messages.Peer
 ) -> None:
     intent = store.executing(executor)
-    asked = a_reservation(intent, baseline=("a", "b"))
+    asked = store.reservation(intent, baseline=("a", "b"))
     assert store.tell(executor, asked).outcome is Outcome.APPLIED
     order = store.order(intent.id)
     assert (order.status, order.plan, order.baseline) == (OrderStatus.RESERVED, asked.plan, ("a", "b"))
@@ -450,7 +450,7 @@ def test_the_first_start_of_a_day_stands(store: StoreHarness) -> None:
     assert store.tell(MONITOR, messages.StartDay(day=a_day())).outcome is Outcome.APPLIED
     later = messages.StartDay(day=a_day(start_balance_cents=1))
     assert store.tell(MONITOR, later).outcome is Outcome.ALREADY
-    found = store.read.account_day("2026-11-02", "PAPER-1")
+    found = store.read.account_day("2026-11-02", "PAPER-1", "00:00 Europe/Athens")
     assert found is not None
     assert found.start_balance_cents == 5_000_000
 

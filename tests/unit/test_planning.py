@@ -10,14 +10,13 @@ import msgspec
 import pytest
 
 from actors.compliance import sizing
-from actors.compliance.day import FirmDay
 from actors.compliance.sizing import Costs, Unsized
 from actors.desk import planning
+from actors.desk.days import Days
 from actors.desk.view import Reading, View
 from bus.records import OrderPlan, TradeIntent
 from bus.vocabulary import Status
 from tests.kit.compliance import (
-    DAY_ENDS,
     DAY_STARTS,
     NOW,
     D,
@@ -30,7 +29,7 @@ from tests.kit.compliance import (
     an_opened_intent,
 )
 
-COSTS = Costs(gap_pips=D(5), commission_per_lot_cents=1_000)
+COSTS = Costs(gap_pips=D(5), commission_per_lot_cents=1_000, swap_per_lot_cents=0)
 RISK = D("0.005")  # $250 of $50,000
 JPY = {"USDJPY": a_quote("USDJPY", "150.000", "150.020")}
 
@@ -38,12 +37,13 @@ JPY = {"USDJPY": a_quote("USDJPY", "150.000", "150.020")}
 def a_view(**changes: Any) -> View:
     """Return a look at a flat account with one instrument and its quote."""
     reading: dict[str, Any] = {
-        "now": NOW, "figures_at_s": 1_000.0, "day": FirmDay(day="2026-02-16", starts_at=DAY_STARTS, ends_at=DAY_ENDS),
-        "positions": (), "balance": a_balance(), "closed": (), "instruments": {"EURUSD": an_instrument()},
-        "quotes": {"EURUSD": a_quote()}, "requests_used": 0, "is_settled": True,
+        "version": 1, "now": NOW, "figures_at_s": 1_000.0, "pending": (), "positions": (), "balance": a_balance(),
+        "closed": (), "closed_since": DAY_STARTS, "instruments": {"EURUSD": an_instrument()},
+        "quotes": {"EURUSD": a_quote()}, "is_settled": True,
     }  # fmt: skip
     account = an_account(**{name: changes.pop(name) for name in ("unresolved", "balance_cents") if name in changes})
-    return View(account=account, reading=Reading(**(reading | changes)), new_day=None, day_unknown="")
+    found = Days(known=account.days, marks=(), record=None, raised=None, unknown="", unexplained_cents=0)
+    return View(account=account, reading=Reading(**(reading | changes)), unresolved=(), closed=(), found=found)
 
 
 def an_intent(**changes: Any) -> TradeIntent:

@@ -9,7 +9,7 @@ from bus import messages
 from bus.messages import Ack, Analyse, Execute, Held, Peer, Welcome, Withdraw
 from bus.vocabulary import Outcome, Role, State, Status
 from store import verify, writer
-from tests.kit.builders import a_beat, a_peer, a_propose, a_reservation, a_sample, an_envelope
+from tests.kit.builders import a_beat, a_peer, a_propose, a_sample, an_envelope
 from tests.kit.store import StoreHarness, a_verdict, an_opening
 
 SUPERVISOR = a_peer(Role.SUPERVISOR)
@@ -93,11 +93,11 @@ def test_a_command_that_fails_half_way_leaves_no_half_of_it(store: StoreHarness)
     intent = store.executing(executor)
     # the snapshot is written first, then the arrow is refused by a trigger
     store.db.execute("CREATE TEMP TRIGGER no BEFORE INSERT ON transitions BEGIN SELECT RAISE(ABORT, 'no'); END")
-    ack = store.tell(executor, a_reservation(intent))
+    ack = store.tell(executor, store.reservation(intent))
     assert ack.outcome is Outcome.REFUSED
     assert (store.intent(intent.id), store.read.order(intent.id)) == (intent, None)
     store.db.execute("DROP TRIGGER no")
-    assert store.tell(executor, a_reservation(intent)).outcome is Outcome.APPLIED
+    assert store.tell(executor, store.reservation(intent)).outcome is Outcome.APPLIED
     assert verify.verify_chain(store.read) == []
 
 
@@ -182,7 +182,7 @@ def test_one_intent_is_executing_at_a_time_whatever_the_executor_offers(store: S
     store.beat(executor, capacity=5)
     assert store.read.status_counts() == {"executing": 1, "ready_for_exec": 1}
     intent = store.got(executor, Execute)[0].intent
-    store.tell(executor, a_reservation(intent))
+    store.tell(executor, store.reservation(intent))
     store.beat(executor, intent, capacity=5)
     assert len(store.got(executor, Execute)) == 1
     store.tell(executor, an_opening(intent))
@@ -264,7 +264,7 @@ def test_a_dead_executors_intent_without_an_order_is_ready_again(store: StoreHar
     intent = store.executing(executor)
     store.tell(SUPERVISOR, died(executor))
     assert store.intent(intent.id).status is Status.READY_FOR_EXEC
-    assert store.tell(executor, a_reservation(intent)).outcome is Outcome.STALE
+    assert store.tell(executor, store.reservation(intent)).outcome is Outcome.STALE
     assert store.read.order(intent.id) is None
 
 
@@ -294,7 +294,7 @@ def test_the_successor_is_never_given_a_licence_for_what_was_reserved(store: Sto
     old, new = a_peer(Role.EXECUTOR), a_peer(Role.EXECUTOR)
     store.reserved(old)
     (sent,) = [m for m in store.beat(new) if isinstance(m, Execute)]
-    assert store.tell(new, a_reservation(sent.intent)).outcome is Outcome.REFUSED
+    assert store.tell(new, store.reservation(sent.intent)).outcome is Outcome.REFUSED
 
 
 def test_a_successor_without_a_told_death_takes_over_as_well(store: StoreHarness) -> None:

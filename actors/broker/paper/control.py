@@ -1,4 +1,4 @@
-"""The test controls of the paper broker over HTTP: faults, prices, closes. Under /paper, only when faults are on.
+"""The test controls of the paper broker: faults, prices, closes, counts. Over HTTP, under /paper, when faults are on.
 
 Used by `routes`. Never reachable in production: without PILOT_PAPER_FAULTS these routes are not made.
 """
@@ -13,14 +13,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from actors.broker.paper.book import Rejected
+from actors.broker.paper.counting import Received
 from actors.broker.paper.faults import Fault, Faults, ForceClose, SetPrice
 from actors.broker.paper.venue import Venue
 
 T = TypeVar("T")
 
 
-def routes(venue: Venue, faults: Faults) -> list[Route]:
-    """Return POST, GET and DELETE /paper/faults, POST /paper/price and POST /paper/close."""
+def routes(venue: Venue, faults: Faults, received: Received) -> list[Route]:
+    """Return POST, GET and DELETE /paper/faults, POST /paper/price, POST /paper/close and GET /paper/requests."""
 
     async def queue(request: Request) -> Response:
         try:
@@ -54,7 +55,12 @@ def routes(venue: Venue, faults: Faults) -> list[Route]:
         decided = venue.close_position(wanted.position_id)
         return _text(400, decided.message) if isinstance(decided, Rejected) else _text(200, "closed")
 
+    async def requests(_: Request) -> Response:
+        counts = {"reads": received.reads, "writes": received.writes}
+        return Response(msgspec.json.encode(counts), media_type="application/json")
+
     return [
+        Route("/paper/requests", requests, methods=["GET"]),
         Route("/paper/faults", queue, methods=["POST"]),
         Route("/paper/faults", show, methods=["GET"]),
         Route("/paper/faults", clear, methods=["DELETE"]),

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -22,6 +23,7 @@ from actors.broker.paper.access import Access
 from actors.broker.paper.bars import INTERVALS_MS
 from actors.broker.paper.book import Order, Rejected
 from actors.broker.paper.catalogue import Call
+from actors.broker.paper.counting import Counting, Received
 from actors.broker.paper.faults import Fault, Faults
 from actors.broker.paper.tampering import Handler, Tampering
 from actors.broker.paper.venue import Venue
@@ -293,9 +295,12 @@ def application(
     """
     tampering = Tampering(venue, access, faults, die) if faults is not None else None
     routes = Routes(venue, access, tampering).table()
+    middleware = []
     if faults is not None:
-        routes += control.routes(venue, faults)
-    return Starlette(routes=routes, exception_handlers={HTTPException: _refused})
+        received = Received()
+        routes += control.routes(venue, faults, received)
+        middleware = [Middleware(Counting, received=received)]
+    return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _refused})
 
 
 async def _refused(_: Request, error: Exception) -> Response:

@@ -1,0 +1,272 @@
+"""How far each loss limit is used up, by every reading of the day, and what follows from that. Library of the monitor.
+
+Reads the broker's history only when the balance is not explained by what is known. Where the account's truth is in
+doubt it halts and closes nothing: closing by wrong figures would be a wrong trade.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from loguru import logger
+from msgspec import Struct
+
+from actors.broker.errors import BrokerError
+from actors.broker.wire import Balance, ClosedPosition, Position
+from actors.compliance import best_day, flat
+from actors.compliance import day as firm_days
+from actors.compliance.money import amount
+from actors.desk import days
+from actors.desk.days import Days
+from actors.watch import ladder
+from actors.watch.halting import Halts
+from actors.watch.ladder import Standing
+from actors.watch.order import Order
+from actors.watch.scene import CLOCK_SKEW, Scene
+from bus import messages
+from bus.clock import iso, parse
+from bus.failpoints import reach
+from bus.records import EquitySample
+from store.queries import Reader
+
+ROW_LAG_S = 120.0  # how long a balance may be unexplained: a row of the history may still be missing
+READ_AGAIN_S, READ_AGAIN_S_MAX = 15.0, 300.0  # while something is not known; doubled
+MARKS_TOLD_S = 60.0  # how long the store may not know that the account was followed
+
+
+class History(Struct, frozen=True, kw_only=True):
+    """Rows of the broker's history that were read once, and hold until the balance says otherwise."""
+
+    rows: tuple[ClosedPosition, ...]
+    since: datetime
+    read_at_s: float  # monotonic
+    balance_cents: int
+    is_settled: bool  # the balance was the same before and after
+
+
+class Judged(Struct, frozen=True, kw_only=True):
+    """What one reading of the account means."""
+
+    balance: Balance
+    positions: int
+    days: Days
+    standings: tuple[Standing, ...]
+
+
+class Limits:
+    """Remembers the levels that were told, the history, and since when a balance is unexplained."""
+
+    def __init__(self, scene: Scene, halts: Halts) -> None:
+        self._scene = scene
+        self._halts = halts
+        self._ladder = ladder.Ladder()
+        self._history: History | None = None
+        self._reads_in_vain = 0
+        self._unexplained_since_s: float | None = None
+        self._marks_told_s = float("-inf")
+        self.urgency = 0.0  # how much faster than usual the next look should come, 0 to 1
+        self.again_s: float | None = None  # a look wanted within so many seconds
+        self.closing_in_s: float | None = None  # when everything has to be closed next, by the clock
+
+    async def flat_by(self, reader: Reader) -> None:
+        """Have everything closed from some minutes before no position may be open until the market reopens."""
+        now, lead = self._scene.clock.now(), timedelta(seconds=self._scene.settings.monitor.flat_close_s)
+        window, self.closing_in_s = flat.window_at(self._scene.rules, now), None
+        if window is None:
+            window = flat.next_window(self._scene.rules, now)
+            if window is None:
+                return
+            if (closing_in_s := (window.starts_at - lead - now).total_seconds()) > 0:
+                self.closing_in_s = closing_in_s
+                return
+        text = f"no position may be open from {iso(window.starts_at)} to {iso(window.ends_at)}"
+        await self._halts.apply(reader, Order(key="flat_by", text=text, until=window.ends_at, flatten=True))
+
+    async def judge(self, reader: Reader, positions: tuple[Position, ...], balance: Balance) -> Judged | None:
+        """Raise the halts that one reading of the account calls for; None: it cannot be our account's.
+
+        What only has to be told comes later, see `tell`: closing must not wait for it. Raises BrokerError.
+        """
+        self.again_s, self.urgency = None, 0.0
+        if doubt := ladder.doubt_of(self._scene.rules, balance):
+            await self._halts.apply(reader, Order(key="account", text=doubt, until=None))
+            return None
+        found = await self._days(reader, positions, balance)
+        standings = ladder.standings(
+            self._scene.rules,
+            days=tuple(view.day for view in found.known),
+            marks=found.marks,
+            balance_cents=balance.balance_cents,
+            equity_cents=balance.equity_cents,
+        )
+        for order in ladder.orders_of(self._scene.rules, standings):
+            await self._halts.apply(reader, order)
+        await self._best_day(reader, positions, found)
+        self.urgency = ladder.urgency(standings, positions) if positions else 0.0
+        return Judged(balance=balance, positions=len(positions), days=found, standings=standings)
+
+    async def tell(self, judged: Judged) -> None:
+        """Tell changed levels, new days and risen marks, and keep the sample."""
+        if judged.days.record is None:
+            await self._record(judged.days)
+        if judged.days.unknown:
+            text = f"What the day started with is not known: {judged.days.unknown}"
+            await self._scene.tell.once(f"day {self._today(self._scene.clock.now())}", "error", "day_unknown", text)
+        for change in self._ladder.step(judged.standings, (view.day for view in judged.days.known)):
+            await self._scene.tell.report(change.severity, change.event, change.text)
+        await self._sample(judged)
+
+    # ── the days and marks that limits are counted from ─────────────────────
+
+    async def _days(self, reader: Reader, positions: tuple[Position, ...], balance: Balance) -> Days:
+        """Return what the days started with and the marks; rebuild and record what the store does not have.
+
+        A history that cannot be read leaves what the store knows: levels must not wait for it.
+        """
+        kept = days.kept(reader, self._scene.account_id)
+        now = self._scene.clock.now()
+        since = days.history_since(self._scene.rules, now=now, kept=kept)
+        if self._history is None or self._history.since > since:
+            self._history = await self._read(since, balance)
+        found = self._assess(reader, positions, balance)
+        is_known = found.unexplained_cents == 0 and found.record is None and not found.unknown
+        if not is_known and self._may_read_again(balance):
+            self._history = await self._read(since, balance)
+            found = self._assess(reader, positions, balance)
+        if found.unexplained_cents == 0 and not found.unknown:
+            self._reads_in_vain = 0
+        else:
+            self.again_s = self._wait_s()
+        if found.record is not None and await self._record(found):
+            found = self._assess(reader, positions, balance)
+        await self._doubtful_balance(reader, balance, found.unexplained_cents)
+        return found
+
+    def _may_read_again(self, balance: Balance) -> bool:
+        """Return whether the history is worth another look: the balance moved, or some time has passed."""
+        assert self._history is not None
+        if balance.balance_cents != self._history.balance_cents or not self._history.is_settled:
+            self._reads_in_vain = 0
+            return True
+        if self._scene.clock.monotonic() - self._history.read_at_s < self._wait_s():
+            return False
+        self._reads_in_vain = min(self._reads_in_vain + 1, 16)
+        return True
+
+    def _wait_s(self) -> float:
+        return min(READ_AGAIN_S * 2.0**self._reads_in_vain, READ_AGAIN_S_MAX)
+
+    async def _read(self, since: datetime, balance: Balance) -> History:
+        read_at_s = self._scene.clock.monotonic()
+        try:
+            rows = await self._scene.client.closed_positions(since, self._scene.clock.now() + CLOCK_SKEW)
+            # A close between balance and history would falsify what is rebuilt from both.
+            again = await self._scene.client.balance()
+        except BrokerError as error:
+            logger.warning("The history cannot be read; going by what is known: {}", error)
+            return History(rows=(), since=since, read_at_s=read_at_s, balance_cents=0, is_settled=False)
+        return History(
+            rows=rows,
+            since=since,
+            read_at_s=read_at_s,
+            balance_cents=balance.balance_cents,
+            is_settled=again.balance_cents == balance.balance_cents,
+        )
+
+    def _assess(self, reader: Reader, positions: tuple[Position, ...], balance: Balance) -> Days:
+        assert self._history is not None
+        seen = {position.id for position in positions} | {row.id for row in self._history.rows}
+        return days.assess(
+            self._scene.rules,
+            kept=days.kept(reader, self._scene.account_id),
+            now=self._scene.clock.now(),
+            balance_cents=balance.balance_cents,
+            equity_cents=balance.equity_cents,
+            positions=positions,
+            closed=self._history.rows,
+            since=self._history.since,
+            is_settled=self._history.is_settled,
+            is_complete=all(intent.position_id in seen for intent in reader.active_positions()),
+        )
+
+    async def _record(self, found: Days) -> bool:
+        """Tell the store new days at once, risen marks as well, and unchanged ones once a minute."""
+        now_s = self._scene.clock.monotonic()
+        if found.record is not None:
+            reach("monitor.before_start_day")  # recording what the day started with
+            is_told = await self._scene.tell.tell(found.record)
+            if is_told:
+                self._marks_told_s = now_s
+                start_cents = found.record.day.start_balance_cents
+                logger.info(
+                    "Day {} ({}) started with {}", found.record.day.day, found.record.day.reset, amount(start_cents)
+                )
+            reach("monitor.after_start_day")
+            return is_told
+        is_due = now_s - self._marks_told_s >= MARKS_TOLD_S
+        marks = found.raised or (messages.RaiseMarks(marks=found.marks) if is_due and found.marks else None)
+        if marks is not None and not found.unknown:
+            reach("monitor.before_raise_marks")  # recording how high the account has been
+            if await self._scene.tell.tell(marks):
+                self._marks_told_s = now_s
+            reach("monitor.after_raise_marks")
+        return False
+
+    async def _doubtful_balance(self, reader: Reader, balance: Balance, unexplained_cents: int | None) -> None:
+        """Halt when the balance stays unexplained for longer than a row of the history can lag."""
+        now_s = self._scene.clock.monotonic()
+        if not unexplained_cents:
+            self._unexplained_since_s = None
+            return
+        if self._unexplained_since_s is None:
+            self._unexplained_since_s = now_s
+        if now_s - self._unexplained_since_s >= ROW_LAG_S:
+            text = (
+                f"the balance {amount(balance.balance_cents)} differs by {amount(unexplained_cents)} from what the "
+                "day's start and the history make of it: a deposit, a withdrawal, or rows that are missing"
+            )
+            await self._halts.apply(reader, Order(key="account", text=text, until=None))
+
+    # ── what follows ────────────────────────────────────────────────────────
+
+    async def _best_day(self, reader: Reader, positions: tuple[Position, ...], found: Days) -> None:
+        """Halt, and close everything, when a day's profit reaches the levels of a cap.
+
+        Other scopes are shares that only matter when a target is reached or a payout asked for: closing cures nothing.
+        """
+        rules = self._scene.rules
+        if rules.best_day.scope != "cap" or found.unexplained_cents != 0:
+            return  # a deposit looks like profit
+        floating_cents = sum(position.net_profit_cents for position in positions)
+        for view in found.known:
+            profit_cents = view.realised_cents + floating_cents
+            if profit_cents >= best_day.stop_cents(rules):
+                order = Order(
+                    key="best_day",
+                    text=f"profit of the day {amount(profit_cents)}, cap {amount(rules.best_day_cap_cents())}",
+                    until=parse(view.day.ends_at),
+                    flatten=profit_cents >= best_day.flatten_cents(rules) and bool(positions),
+                )
+                await self._halts.apply(reader, order)
+
+    async def _sample(self, judged: Judged) -> None:
+        if judged.days.unknown or not judged.standings:
+            return  # a day's loss that is not known is not zero
+        balance, standings = judged.balance, judged.standings
+        daily = [standing.loss_cents for standing in standings if standing.kind == "daily"]
+        now = self._scene.clock.now()
+        sample = EquitySample(
+            at=iso(now),
+            day=self._today(now),
+            balance_cents=balance.balance_cents,
+            equity_cents=balance.equity_cents,
+            margin_cents=balance.margin_cents,
+            positions=judged.positions,
+            daily_loss_cents=max(daily, default=0),
+            max_loss_cents=max(standing.loss_cents for standing in standings if standing.kind == "maximum"),
+            level=max(standing.level for standing in standings).label,
+        )
+        await self._scene.tell.tell(messages.SampleEquity(sample=sample))
+
+    def _today(self, now: datetime) -> str:
+        return firm_days.firm_days(self._scene.rules, now)[0].day

@@ -1,0 +1,29 @@
+"""What the parts of the watch work with: broker, store, settings, rules and clock of one monitor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from actors.broker.client import BrokerClient
+from actors.compliance.rulebook import RuleSet
+from actors.watch.tell import Teller
+from bus.clock import Clock
+from config.settings import Settings
+
+CLOCK_SKEW = timedelta(seconds=60)  # rows stamped by a broker whose clock differs from ours are asked for, too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """One account at one broker, watched under one rule set."""
+
+    client: BrokerClient
+    tell: Teller
+    settings: Settings
+    rules: RuleSet
+    clock: Clock
+
+    @property
+    def account_id(self) -> str:
+        return self.settings.broker.account_id
