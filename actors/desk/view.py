@@ -7,7 +7,7 @@ and the guard lets nothing pass that needs it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Protocol
 
@@ -16,7 +16,6 @@ from msgspec import Struct
 
 from actors.broker.wire import Balance, ClosedPosition, Instrument, PendingOrder, Position, Quote
 from actors.compliance import day as firm_days
-from actors.compliance import marks as trailing
 from actors.compliance import news, sizing
 from actors.compliance.account import AccountView, PendingRisk, PositionRisk
 from actors.compliance.guard import TradeFacts
@@ -25,6 +24,7 @@ from actors.compliance.rulebook import RuleSet
 from actors.compliance.sizing import Costs
 from actors.desk import days
 from actors.desk.days import Asker, Days, Kept
+from actors.desk.settling import HISTORY_MARGIN_S
 from bus.clock import Clock, iso, parse
 from bus.records import AccountMark, Order, OrderPlan, TradeIntent
 from config import load
@@ -128,7 +128,8 @@ async def look(
     pending = await client.pending_orders()
     positions = await client.open_positions()
     balance = await client.balance()
-    closed = await client.closed_positions(since, now + trailing.ROW_SKEW)
+    # Clocks differ, and one of them may be wrong: what is stamped later than our now has happened all the same.
+    closed = await client.closed_positions(since, now + timedelta(seconds=HISTORY_MARGIN_S))
     # Balance and history are joined: a close between the two would falsify what is made of both.
     again = await client.balance()
     instruments = await client.instruments(SESSION_AGE_S_MAX)

@@ -7,11 +7,12 @@ from datetime import timedelta
 
 from actors.broker.client import BrokerClient
 from actors.compliance.rulebook import RuleSet
+from actors.desk.settling import HISTORY_MARGIN_S
 from actors.watch.tell import Teller
 from bus.clock import Clock
 from config.settings import Settings
 
-CLOCK_SKEW = timedelta(seconds=60)  # rows stamped by a broker whose clock differs from ours are asked for, too
+CLOCK_SKEW = timedelta(seconds=HISTORY_MARGIN_S)  # clocks differ, and one of them may be wrong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,6 +143,29 @@ async def test_closed_position_ends_its_intent_with_net_profit_and_reason(room: 
         assert command.result.net_profit_cents == row.net_profit_cents == 99_000 - 500  # 99 pips, $5 commission
 
 
+@pytest.mark.parametrize("jump_s", [-30 * 86_400, -5 * 3_600, 5 * 3_600, 30 * 86_400])
+async def test_clock_that_was_wrong_when_the_intent_was_made_hides_no_closed_position(
+    room: Room, jump_s: float
+) -> None:
+    room.store.clock = Shifted(NOON + timedelta(seconds=jump_s))
+    position_id, intent_id = await room.buy_for_an_intent()
+    room.store.clock = room.clock
+    room.close(position_id)
+    with desk.a_desk(room.client, room.store) as found:
+        await found.round()
+        assert status_of(found, intent_id) == Status.CLOSED
+
+
+@pytest.mark.parametrize("jump_s", [-5 * 3_600, 5 * 3_600])
+async def test_clock_that_is_wrong_now_hides_no_closed_position(room: Room, jump_s: float) -> None:
+    position_id, intent_id = await room.buy_for_an_intent()
+    room.close(position_id)
+    room.store.clock = Shifted(NOON + timedelta(seconds=jump_s))
+    with desk.a_desk(room.client, room.store) as found:
+        await found.round()
+        assert status_of(found, intent_id) == Status.CLOSED
+
+
 async def test_first_poll_starts_the_day_samples_and_counts_requests(room: Room) -> None:
     with room.watched() as found:
         await found.round()
@@ -168,6 +191,19 @@ async def test_slept_reset_is_rebuilt_from_the_rows_closed_since(room: Room) -> 
         assert day is not None
         assert day.start_balance_cents == 5_000_000
         assert (await room.client.balance()).balance_cents == 5_049_500
+
+
+async def test_clock_set_back_hides_no_row_from_the_start_of_the_day(room: Room) -> None:
+    await room.client.balance()
+    position_id = await room.buy()
+    room.price("1.10510")
+    room.close(position_id)
+    room.store.clock = Shifted(NOON - timedelta(hours=5))
+    with desk.a_desk(room.client, room.store) as found:
+        await found.round()
+        day = found.reader.account_day("2026-02-18")
+        assert day is not None
+        assert day.start_balance_cents == 5_000_000
 
 
 async def test_levels_are_told_halts_raised_and_everything_closed_at_the_flatten_level(room: Room) -> None:
