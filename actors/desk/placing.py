@@ -24,6 +24,7 @@ from actors.compliance.rulebook import RuleSet
 from actors.compliance.sizing import Unsized
 from actors.desk import certificate, planning, view
 from actors.desk.allowance import Allowance
+from actors.desk.patience import RETRY_S, Patience
 from actors.desk.protecting import Protector, Unprotected
 from actors.desk.recording import Ask, Recorder
 from actors.desk.settling import Missing, Settler, Unclear
@@ -38,9 +39,6 @@ from bus.vocabulary import OrderStatus, Outcome
 from config.settings import Settings
 from store.queries import DatabaseRefused, Reader
 
-RETRY_S = 10.0  # after a broker that did not answer; doubled with each failure in a row
-RETRY_S_MAX = 300.0  # every request counts against the day's budget
-RETRY_S_LONGEST = 93_600.0  # what the store takes: a day of 25 hours and one more
 RETRY_LOGIN_S = 120.0  # after a login that was refused: somebody has to act
 # What one trade may cost from its first look to its stop: granted before it begins, so that no order waits for a grant.
 TRADE_READS = 16  # a login, the look with every list and the quotes, the read-back and two repairs
@@ -100,13 +98,16 @@ class Desk:
         # The last instant at which an order may have left: no request of an earlier life can have left after our
         # birth, since its process was dead when ours took the lock; ours leave before `_post` returns.
         self._left_s = clock.monotonic()
-        self._failures = 0
+        self._patience = Patience(clock)
 
     async def place(self, work: Execute) -> None:
         """Execute an intent for which nothing is reserved yet."""
         # The delay comes before anything is read: between gate and order nothing may wait.
         if await self._sleep(self._draw.uniform(0, self._settings.executor.random_delay_s_max)):
             await self._record.given_back(work, "stopping")
+            return
+        if (rest_s := self._patience.rest_s) > 0:
+            await self._record.given_back(work, "the broker is left alone for a while", rest_s)
             return
         for _ in range(LOOKS_MAX):
             try:
@@ -117,7 +118,7 @@ class Desk:
                 if isinstance(seen, str):
                     await self._give_back_for_a_while(work, f"the account is not settled: {seen}")
                     return
-                self._failures = 0
+                self._patience.succeeded(work.intent.id)
                 plan, verdict = self._judge(work, seen)
             except (BrokerError, DatabaseRefused, NoAnswer) as error:
                 await self._could_not_look(work, error)
@@ -186,20 +187,21 @@ class Desk:
 
     async def _could_not_look(self, work: Execute, error: Exception) -> None:
         """Give the intent back; somebody must act when the broker does not know us."""
-        wait_s = 0.0
+        rest_s = 0.0
         if isinstance(error, (Unauthorised, Blocked)):
-            wait_s = RETRY_LOGIN_S
+            rest_s = RETRY_LOGIN_S
         elif isinstance(error, Transient) and error.retry_after_s:
-            wait_s = error.retry_after_s
+            rest_s = error.retry_after_s
         level = "ERROR" if isinstance(error, (Unauthorised, Blocked)) else "WARNING"
         logger.bind(intent_id=work.intent.id).log(level, "Could not read the account: {}", error)
-        await self._give_back_for_a_while(work, f"could not read the account: {error}", wait_s)
+        await self._give_back_for_a_while(work, f"could not read the account: {error}", rest_s)
 
-    async def _give_back_for_a_while(self, work: Execute, reason: str, wait_s_min: float = 0.0) -> None:
-        """Give the intent back for a time that grows: a broker that is away must not use up the day's requests."""
-        wait_s = max(wait_s_min, min(RETRY_S * 2**self._failures, RETRY_S_MAX))
-        self._failures = min(self._failures + 1, 16)
-        await self._record.given_back(work, reason, min(wait_s, RETRY_S_LONGEST))
+    async def _give_back_for_a_while(self, work: Execute, reason: str, rest_s_min: float = 0.0) -> None:
+        """Rest, then give the intent back: a broker that is away must not use up the day's requests."""
+        wait_s = self._patience.failed(work.intent.id, rest_s_min)
+        # With the intent in hand, so not for as long as a broker may ask.
+        await self._sleep(min(self._patience.rest_s, RETRY_LOGIN_S))
+        await self._record.given_back(work, reason, max(wait_s, self._patience.rest_s))
 
     def _judge(self, work: Execute, seen: View) -> tuple[OrderPlan | None, guard.GuardResult]:
         """Plan and check, without waiting: of the outside it reads only two small files and the attestation."""

@@ -16,6 +16,7 @@ from bus.records import AccountDay
 from bus.vocabulary import Status
 from tests.kit import desk, watching
 from tests.kit.compliance import the_rules
+from tests.kit.desk import Shifted
 from tests.kit.eventually import eventually_async
 from tests.kit.watching import NOON, Room, Watched
 
@@ -147,23 +148,24 @@ async def test_closed_position_ends_its_intent_with_net_profit_and_reason(room: 
 async def test_clock_that_was_wrong_when_the_intent_was_made_hides_no_closed_position(
     room: Room, jump_s: float
 ) -> None:
+    right = room.clock
     room.store.clock = Shifted(NOON + timedelta(seconds=jump_s))
     position_id, intent_id = await room.buy_for_an_intent()
-    room.store.clock = room.clock
+    room.store.clock = right
     room.close(position_id)
-    with desk.a_desk(room.client, room.store) as found:
+    with room.watched() as found:
         await found.round()
-        assert status_of(found, intent_id) == Status.CLOSED
+        assert found.status(intent_id) == Status.CLOSED
 
 
 @pytest.mark.parametrize("jump_s", [-5 * 3_600, 5 * 3_600])
 async def test_clock_that_is_wrong_now_hides_no_closed_position(room: Room, jump_s: float) -> None:
     position_id, intent_id = await room.buy_for_an_intent()
     room.close(position_id)
-    room.store.clock = Shifted(NOON + timedelta(seconds=jump_s))
-    with desk.a_desk(room.client, room.store) as found:
+    room.store.clock = room.clock = Shifted(NOON + timedelta(seconds=jump_s))
+    with room.watched() as found:
         await found.round()
-        assert status_of(found, intent_id) == Status.CLOSED
+        assert found.status(intent_id) == Status.CLOSED
 
 
 async def test_first_poll_starts_the_day_samples_and_counts_requests(room: Room) -> None:
@@ -198,10 +200,10 @@ async def test_clock_set_back_hides_no_row_from_the_start_of_the_day(room: Room)
     position_id = await room.buy()
     room.price("1.10510")
     room.close(position_id)
-    room.store.clock = Shifted(NOON - timedelta(hours=5))
-    with desk.a_desk(room.client, room.store) as found:
+    room.store.clock = room.clock = Shifted(NOON - timedelta(hours=5))
+    with room.watched() as found:
         await found.round()
-        day = found.reader.account_day("2026-02-18")
+        day = found.reader.account_day("2026-02-18", "PAPER-1", "00:00 Europe/Athens")
         assert day is not None
         assert day.start_balance_cents == 5_000_000
 

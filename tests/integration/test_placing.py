@@ -19,7 +19,8 @@ from actors.broker.client import BrokerClient
 from actors.broker.errors import Refused, UnknownOutcome
 from actors.broker.wire import OpenRequest, PendingOrder
 from actors.desk import certificate, view
-from actors.desk.placing import LOOKS_MAX, RETRY_LOGIN_S, RETRY_S, RETRY_S_MAX
+from actors.desk.patience import REST_S_MAX, RETRY_S, RETRY_S_MAX
+from actors.desk.placing import LOOKS_MAX, RETRY_LOGIN_S
 from bus import messages
 from bus.clock import iso, parse
 from bus.vocabulary import Outcome
@@ -115,20 +116,52 @@ async def test_content_network_that_blocks_us_is_not_hammered(tmp_path: Path) ->
         await bench.broker.fault("html_403", on="read")
         work = await bench.place()
         assert bench.status(work) == "ready_for_exec"
-        assert RETRY_LOGIN_S - 2 < held_for_s(bench, work) <= RETRY_LOGIN_S
+        assert round(max(bench.slept_s)) == RETRY_LOGIN_S
         assert_nothing_sent(bench)
+
+
+async def test_while_the_broker_asks_for_a_pause_no_other_intent_asks_it_anything(tmp_path: Path) -> None:
+    async with execution.a_bench(tmp_path) as bench:
+        bench.client.asks_for_s = 1_800.0
+        first = await bench.place()
+        left_s = 1_800.0 - RETRY_LOGIN_S
+        assert left_s - 2 < held_for_s(bench, first) <= left_s
+        asked = len(bench.client.order_of_calls)
+        bench.store.ready()
+        second = await bench.place(bench.store.given())
+        assert second.intent.id != first.intent.id
+        assert left_s - 2 < held_for_s(bench, second) <= left_s
+        assert len(bench.client.order_of_calls) == asked
+        bench.pass_time(left_s)
+        assert_one(bench, await bench.place(bench.store.given()), "opened")
+
+
+async def test_short_outage_puts_aside_what_was_tried_and_not_the_whole_queue(tmp_path: Path) -> None:
+    async with execution.a_bench(tmp_path) as bench:
+        bench.client.is_down = True
+        began_s, waits_s = bench.clock.monotonic(), []
+        for _ in range(4):
+            bench.store.ready()
+        for _ in range(4):
+            work = await bench.place(bench.store.given())
+            waits_s.append(round(held_for_s(bench, work), -1))
+        assert waits_s == [RETRY_S] * 4, "an outage makes nobody wait for the failures of others"
+        assert bench.clock.monotonic() - began_s >= 1 + 2 + 4 + 8, "and is not met by the next at once"
 
 
 async def test_broker_that_is_away_holds_the_intent_back_longer_and_longer(tmp_path: Path) -> None:
     async with execution.a_bench(tmp_path) as bench:
         bench.client.is_down = True
-        work, waits_s = bench.store.take(), []
+        work, waits_s, rests_s = bench.store.take(), [], []
         for _ in range(7):
+            bench.slept_s.clear()
             await bench.place(work)
+            rests_s.append(round(max(bench.slept_s)))
             waits_s.append(round(held_for_s(bench, work), -1))
             bench.pass_time(held_for_s(bench, work))
             work = bench.store.given()
         assert waits_s == [10, 20, 40, 80, 160, RETRY_S_MAX, RETRY_S_MAX]
+        assert rests_s == [1, 2, 4, 8, 16, 32, REST_S_MAX]
         bench.client.is_down = False
         assert_one(bench, await bench.place(work), "opened")
 

@@ -167,6 +167,7 @@ class Probe(BrokerClient):
         self.order_of_calls: list[str] = []
         self.html_on = ""  # the read that gets a page instead of JSON, once
         self.is_down = False
+        self.asks_for_s = 0.0  # the pause that the broker asks for, once
         self.no_quote_of = ""
         self.waiting: tuple[PendingOrder, ...] = ()
         self.balance_moves: list[int] = []  # cents on top of what the broker says, one for each of the next reads
@@ -177,6 +178,9 @@ class Probe(BrokerClient):
         self.order_of_calls.append(name)
         if self.is_down:
             raise Transient(f"GET {name}: connection refused")
+        if self.asks_for_s:
+            asked_s, self.asks_for_s = self.asks_for_s, 0.0
+            raise Transient(f"GET {name}: 429", asked_s)
         if self.html_on == name:
             self.html_on = ""
             await self.broker.fault("html_200", on="read")
