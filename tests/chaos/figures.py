@@ -21,6 +21,7 @@ class Tally(Struct):
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     failed_seeds: list[int] = field(default_factory=list)
+    swept: list[tuple[str, str, int, bool]] = field(default_factory=list)  # point, action, pass, whether it fired
 
     def add(self, other: Tally) -> None:
         """Take in what another lane did."""
@@ -31,6 +32,7 @@ class Tally(Struct):
         self.findings += other.findings
         self.notes += other.notes
         self.failed_seeds += other.failed_seeds
+        self.swept += other.swept
 
 
 def last_line(tally: Tally, seed: int) -> str:

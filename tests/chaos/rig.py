@@ -86,7 +86,7 @@ class Rig:
         self.wanted = 6  # processes that must live
         self._arguments: tuple[str, ...] = ()
         self._bars = 0
-        self._killed_at: list[float] = []  # wall times of kills whose recovery is not yet measured
+        self._kills: list[recovery.Kill] = []  # whose recovery is not yet measured
         self._stopped: dict[int, float] = {}  # pid -> monotonic time at which it is woken
         run.env["PILOT_ACK_LOG"] = str(self.acks)
         run.env["SPT_NOENV"] = "1"  # a process title must not wipe the environment that `processes` looks at
@@ -120,7 +120,7 @@ class Rig:
             code = self.run.root.returncode
             if code not in (-signal.SIGKILL, 1):  # 1: a failpoint's error
                 self.report("the supervisor lives", f"it ended by itself with {code}\n{self.run.console()[-3_000:]}")
-            self._killed_at.clear()
+            self._kills.clear()
             self.run.start(*self._arguments)
         for pid, until in list(self._stopped.items()):
             if time.monotonic() >= until:
@@ -237,7 +237,7 @@ class Rig:
             os.kill(pid, signal.SIGKILL)
         self.tally.kills += 1
         if name != "supervisor":
-            self._killed_at.append(time.time())
+            self._kills.append((time.time(), name))
         elif self.run.root is not None:
             self.run.root.wait()
         return True
@@ -250,7 +250,7 @@ class Rig:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.tally.kills += len(pids)
-        self._killed_at.clear()
+        self._kills.clear()
         if self.run.root is not None:
             self.run.root.wait()
 
@@ -277,7 +277,9 @@ class Rig:
 
     def note_kill_of(self, point: str) -> None:
         """Remember when the failpoint killed: its file was renamed in that instant."""
-        self._killed_at.append((self.run.points / f"{point}.fired").stat().st_ctime)
+        process = point.partition(".")[0]
+        who = "" if process == "broker" else f"{process}.1"
+        self._kills.append(((self.run.points / f"{point}.fired").stat().st_ctime, who))
 
     # ── coming to rest and looking ──────────────────────────────────────────
 
@@ -325,7 +327,7 @@ class Rig:
 
     def measure(self) -> None:
         """Take down how long the kills took that are recovered from by now."""
-        done, self._killed_at = recovery.measured(self.run.console(), self._killed_at, time.time())
+        done, self._kills = recovery.measured(self.run.console(), self._kills, time.time())
         self.tally.recovery_ms += done
 
     def _state(self) -> str:

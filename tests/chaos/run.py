@@ -1,17 +1,21 @@
 """The whole chaos run: `make chaos` (under 10 minutes) or `make chaos MINUTES=m` (storms for about m minutes).
 
-Parts run beside each other, each in a process of its own with a pipeline of its own. The last line is one JSON object;
-exit code 1 when anything did not hold. Leaves no process and no file behind.
+Parts run beside each other, each in a process of its own with a pipeline of its own. First every point once with kill,
+and all disasters; then other actions and later passes until the time of the sweep is over or a run meets no fault;
+then, alone, the speed of recovery. The last line is one JSON object; exit code 1 when anything did not hold. Leaves no
+process and no file behind.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import random
 import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,11 +27,13 @@ from typing import Any
 from tests.chaos import disasters, rig, storm, sweep, zombie
 from tests.chaos.checker import Finding
 from tests.chaos.figures import Tally, last_line
-from tests.kit import leftovers
+from tests.kit import leftovers, points
 
 SEEDS = Path(__file__).with_name("seeds.txt")
 LANES = 3  # a pipeline waits more than it computes: three keep two cores busy
-SWEEP_MINUTES = 5.0
+SWEEP_MINUTES = 6.5  # of the default run; the disasters are within them
+KILLS_MEASURED = 3
+MEASURE_S = 180.0
 STORM_S = 100.0
 REPLAY_S = 30.0
 REPLAYS_MAX = 2
@@ -49,8 +55,11 @@ def main() -> int:
         minutes = f" MINUTES={asked.minutes:g}" if asked.minutes is not None else ""
         _say(f"Seed {seed}; the same again: make chaos SEED={seed}{minutes}")
         warm = rig.warm_models(folder)
-        for parts in _phases(asked.minutes, asked.sweep, seed, warm):
-            _run(parts, total)
+        if asked.minutes is not None:
+            _run(_storms(asked.minutes * 60, seed, warm), total)
+        else:
+            Sweeping(seed, warm, time.time() + asked.sweep * 60, total).run(_disasters(seed, warm))
+            _measure_recovery(total)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if left := _left_behind():
@@ -71,17 +80,11 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _phases(minutes: float | None, sweep_minutes: float, seed: int, warm: Path) -> list[list[Part]]:
-    if minutes is not None:
-        return [_storms(minutes * 60, seed, warm)]
-    names = sweep.names()
-    random.Random(seed).shuffle(names)  # what a time limit cuts off is not always the same
-    lanes: list[Part] = [
-        (f"sweep {lane + 1}", sweep.lane, (names[lane::LANES], warm, sweep_minutes * 60)) for lane in range(LANES)
-    ]
-    others: list[Part] = [
+def _disasters(seed: int, warm: Path) -> list[Part]:
+    return [
         ("everything at once", disasters.kill_everything, (warm, seed, ALL_AT_ONCE, ALL_AT_ONCE_S)),
         ("storm", storm.episode, (warm, seed, STORM_S)),
+        *(("storm again", storm.episode, (warm, old, REPLAY_S)) for old in _old_seeds()[-REPLAYS_MAX:]),
         ("zombie", zombie.haunt, (warm,)),
         ("store killed", disasters.kill_the_store, (warm, seed, 10)),
         ("log torn", disasters.tear_the_log, (warm, seed, 60)),
@@ -89,9 +92,67 @@ def _phases(minutes: float | None, sweep_minutes: float, seed: int, warm: Path) 
         ("read-only", disasters.forbid_writing, (warm,)),
         ("clock", disasters.jump_the_clock, (warm,)),
         ("supervisor", disasters.kill_the_supervisor, (warm, seed, 10)),
-        *(("storm again", storm.episode, (warm, old, REPLAY_S)) for old in _old_seeds()[-REPLAYS_MAX:]),
     ]
-    return [lanes, others]
+
+
+class Sweeping:
+    """The rounds of the sweep: an action at the n-th pass of all points that still meet it."""
+
+    def __init__(self, seed: int, warm: Path, end: float, total: Tally) -> None:
+        self._dice = random.Random(seed)
+        self._warm = warm
+        self._end = end
+        self._total = total
+        self._wanted = sweep.all_names()
+        self._over: set[tuple[str, str]] = set()  # (point, action) that a whole run met no more
+
+    def run(self, beside: list[Part]) -> None:
+        """Sweep, the first round beside other parts, until the time is over or nothing is met any more."""
+        for nth in itertools.count(1):
+            met = [self._round(action, nth, beside if (action, nth) == (sweep.ACTIONS[0], 1) else [])
+                   for action in sweep.ACTIONS]  # fmt: skip
+            if not any(met) or time.time() >= self._end:
+                return
+
+    def _round(self, action: str, nth: int, beside: list[Part]) -> int:
+        """Return how many points fired."""
+        wanted = [point for point in self._wanted if (point, action) not in self._over]
+        if not beside and (not wanted or time.time() >= self._end):
+            return 0
+        first = len(self._total.swept)
+        _run([*beside[:2], *self._parts(sweep.plan(wanted, action, self._dice), action, nth), *beside[2:]], self._total)
+        missed = {point for point, _, _, _ in self._total.swept[first:]} - self._fired(first)
+        if nth == 1 and missed:
+            _run(self._parts(sweep.one_by_one(missed), action, nth), self._total)
+        tried, fired = {point for point, _, _, _ in self._total.swept[first:]}, self._fired(first)
+        self._over |= {(point, action) for point in tried - fired}
+        if (action, nth) == (sweep.ACTIONS[0], 1):  # what a whole run with kill does not pass, no other action meets
+            self._over |= {(point, other) for point in tried - fired for other in sweep.ACTIONS}
+        fitting = len(wanted) if action != "drop" else len(points.droppable().intersection(wanted))
+        never = f"; not met: {', '.join(sorted(tried - fired))}" if tried - fired else ""
+        cut = "; cut by the time limit" if len(tried) < fitting else ""
+        _say(f"[sweep: {action} at pass {nth}] fired at {len(fired)} of {fitting} points{never}{cut}")
+        return len(fired)
+
+    def _fired(self, first: int) -> set[str]:
+        return {point for point, _, _, did in self._total.swept[first:] if did}
+
+    def _parts(self, jobs: list[sweep.Job], action: str, nth: int) -> list[Part]:
+        return [("", sweep.run, (job, action, nth, self._warm, self._end)) for job in jobs]
+
+
+def _measure_recovery(total: Tally) -> None:
+    """Print the times from `kill -9` to useful work, beside those of other process managers, with nothing else on."""
+    _say(f"Recovery, load average {os.getloadavg()[0]:.1f}:")
+    command = [sys.executable, "-m", "tests.bench.recovery", str(KILLS_MEASURED)]
+    try:
+        done = subprocess.run(command, timeout=MEASURE_S, check=False, capture_output=True, text=True)
+    except subprocess.TimeoutExpired:
+        _say(f"not measured: more than {MEASURE_S:g} s")
+        return
+    _say(done.stdout.strip())
+    if done.returncode != 0:
+        total.findings.append(Finding("recovery can be measured", "illegal", done.stderr[-2_000:]))
 
 
 def _storms(seconds: float, seed: int, warm: Path) -> list[Part]:
@@ -113,8 +174,10 @@ def _run(parts: list[Part], total: Tally) -> None:
             else:
                 tally = done.result()
             total.add(tally)
+            if not (name := asked[done]) and not tally.findings:
+                continue
             verdict = f"{len(tally.findings)} VIOLATIONS" if tally.findings else "held"
-            _say(f"[{asked[done]}] {verdict}: {tally.kills} kills, {tally.faults} faults. {' '.join(tally.notes)}")
+            _say(f"[{name or 'sweep'}] {verdict}: {tally.kills} kills, {tally.faults} faults. {' '.join(tally.notes)}")
 
 
 def _left_behind() -> dict[int, str]:

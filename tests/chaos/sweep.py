@@ -1,41 +1,42 @@
 """Every named point, every action, at the first, second, ... n-th pass, until a run meets no fault. Part (a).
 
-A point is armed on a running pipeline, a small workload runs over it, the fault fires, the supervisor recovers, the
-checker holds; the same pipeline then meets the next fault. Where the workload does not pass the point, its process is
-killed, so that the replacement does; what only a first start passes gets a pipeline of its own each time. Lanes run
-beside each other, each in its own process.
+Points that trading passes are armed on a running pipeline, one of each process at a time: a small workload runs over
+them, the faults fire, the supervisor recovers, the checker holds; the same pipeline then meets the next faults. What
+the workload does not pass, a killed process's replacement may. What needs more has a workload of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import random
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bus import messages
+from bus.vocabulary import Role, Status
+from tests.chaos import workloads
 from tests.chaos.figures import Tally
-from tests.chaos.rig import Changes, Rig, rigged
+from tests.chaos.rig import Rig, rigged
+from tests.chaos.workloads import Model, Turn, Workload
 from tests.kit import points
 
 ACTIONS = ("kill", "drop", "stop 2.5", "error")  # a stop that outlasts the watchdog
-# Passed only by the first start of all, by the training of a model, or when prices crash.
-FIRST_START = (
-    "store.before_create", "store.after_create", "store.before_migrate", "store.after_migrate", "model.",
-    "monitor.before_start_day", "monitor.after_start_day", "monitor.before_send_start_day",
-    "monitor.after_send_start_day", "monitor.after_ack_start_day", "supervisor.before_ready", "supervisor.after_ready",
-)  # fmt: skip
-AT_THE_STOP = ("store.before_checkpoint", "store.after_checkpoint")
-AT_A_CRASH = tuple(
-    f"monitor.{point}{what}"
-    for what in ("close", "raise_halt")
-    for point in ("before_", "after_", "before_send_", "after_send_", "after_ack_")
-)
 NOT_HERE = ("pilot.", "dashboard.")  # the operator's command lines
+NEVER: dict[str, str] = dict.fromkeys(
+    (*workloads.told("paper.report"), *workloads.both("paper.take_ack")), "the paper broker tells the store nothing"
+) | dict.fromkeys(workloads.told("llm.report"), "analysts report nothing beside their verdicts") | dict.fromkeys(
+    workloads.told("scanner.invalidate"), "the scanner takes nothing back; the message is for scanners that do"
+)  # fmt: skip
+"""Points that the list spells out because the process may send the message, and that no process passes, with why."""
 RUN_BY = {"broker": "executor.1", "scan": "scanner.1", "supervisor": "llm.1"}  # whose death leads to the point
-PASSES_MAX = 4
-FIRE_S = 1.0  # a workload is through in half of that
-REPLACED_S = 3.0  # a process is, too
+AT_A_START = ("_ready", "_first_look", "_take_welcome", "store.before_open", "store.after_open", "_epoch", "_create")
+AT_A_DEATH = ("_end_leftover", "_forget")
+FIRE_S = 1.2  # a workload is through in half of that
+REPLACED_S = 4.0  # a process is, too
 PROVOKED: dict[str, list[dict[str, Any]]] = {
     "_edit": [{"fault": "ignore_stop", "on": "open"}],
     "_close": [{"fault": "ignore_stop", "on": "open"}, {"fault": "reject_200", "on": "edit", "times": 3}],
@@ -43,167 +44,121 @@ PROVOKED: dict[str, list[dict[str, Any]]] = {
     "_look": [{"fault": "place_late", "on": "open", "seconds": 0.65}],
     "_order_unknown": [{"fault": "lose_answer_reset", "on": "open"}],
     "_order_failed": [{"fault": "reject_200", "on": "open"}],
-}
-RENEW_AFTER = 40  # faults on one pipeline
+    "_reject": [{"fault": "quotes_missing", "on": "quotes"}],
+    "_release": [{"fault": "status_503", "on": "quotes"}],
+}  # fmt: skip
+ASKED = ("_request", "_answer")  # of the supervisor, by a command line
+BATCHES_A_PIPELINE = 6
 CONSOLE_CHARS = 4_000
-RUNNING, FRESH = "running", "fresh"  # where a point is passed
+
+Batch = tuple[str, ...]
+Job = Workload | tuple[Batch, ...]  # a workload of its own, or batches for one running pipeline
 
 
 def names() -> list[str]:
     """Return every named point that a process of the pipeline can pass, sorted."""
-    return [name for name in points.names() if not name.startswith(NOT_HERE)]
+    return [name for name in points.names() if not name.startswith(NOT_HERE) and name not in NEVER]
 
 
-def lane(
-    names: list[str],
-    warm: Path,
-    budget_s: float,
-    passes_max: int = PASSES_MAX,
-    actions: tuple[str, ...] = ACTIONS,
-) -> Tally:
-    """Sweep these points for at most `budget_s`; say in the notes how deep they were reached, and which never."""
-    sweep = Sweep(names, warm, time.monotonic() + budget_s, actions)
-    for nth in range(1, passes_max + 1):
-        sweep.round(nth)
-    sweep.tally.notes.append(sweep.summary())
-    return sweep.tally
+def all_names() -> list[str]:
+    """Return these and the operator's."""
+    return sorted([*names(), *(name for name in points.names() if name.startswith("pilot."))])
 
 
-class Sweep:
-    """The sweep of some points."""
+def plan(wanted: Iterable[str], action: str, dice: random.Random) -> list[Job]:
+    """Return jobs that lead to these points, in an order that is drawn: what a time limit cuts off then varies."""
+    fitting = {name for name in wanted if action != "drop" or name in points.droppable()}
+    found: list[Job] = list(workloads.iterate(fitting))
+    batches = _batches(sorted(fitting - {point for one in workloads.ALL for point in one.points}), dice)
+    found += _grouped(batches)
+    dice.shuffle(found)
+    return found
 
-    def __init__(self, names: list[str], warm: Path, end: float, actions: tuple[str, ...]) -> None:
-        self.tally = Tally()
-        self._actions = actions
-        self._names = names
-        self._warm = warm
-        self._end = end
-        self._reached: dict[str, int] = {}  # the deepest pass at which a point fired
-        self._over: set[tuple[str, str, str]] = set()  # (point, action, where) that a run met no more
 
-    def round(self, nth: int) -> None:
-        """Let every point that still fires do so at its n-th pass, once with every action."""
-        apart = (*FIRST_START, *AT_THE_STOP, *AT_A_CRASH)
-        running = [name for name in self._names if not name.startswith(apart)]
-        for action in self._actions:
-            self._on_running(self._jobs(running, action, RUNNING), nth)
-            for point, _ in self._jobs([name for name in self._names if name not in running], action, FRESH):
-                self._on_fresh(point, action, nth)
-        # What no running pipeline passes may be passed by a first start.
-        missed = [name for name in running if name not in self._reached]
-        for point, action in self._jobs(missed, self._actions[0], FRESH):
-            self._on_fresh(point, action, nth)
+def one_by_one(missed: Iterable[str]) -> list[Job]:
+    """Return a job for each point that did not fire in company."""
+    wanted = sorted(missed)
+    alone: list[Job] = [one for name in wanted for one in workloads.iterate({name})]
+    others = [name for name in wanted if not any(name in one.points for one in workloads.ALL)]
+    return [*alone, *_grouped([(name,) for name in others])]
 
-    def summary(self) -> str:
-        missed = [name for name in self._names if name not in self._reached]
-        deepest = max(self._reached.values(), default=0)
-        text = f"Swept {len(self._reached)} of {len(self._names)} points, up to pass {deepest}"
-        tried = [
-            name for name in missed if any((name, self._actions[0], where) in self._over for where in (RUNNING, FRESH))
-        ]
-        text += "; cut by the time limit" if self._is_over() else ""
-        return text + (f"; not passed by any workload: {', '.join(tried)}" if tried else "")
 
-    def _jobs(self, names: list[str], action: str, where: str) -> Iterator[tuple[str, str]]:
-        for name in names:
-            fits = action != "drop" or name in points.droppable()
-            if fits and not self._is_over() and (name, action, where) not in self._over:
-                yield name, action
+def _grouped(batches: list[Batch]) -> list[tuple[Batch, ...]]:
+    """Return the batches as they share pipelines."""
+    size = BATCHES_A_PIPELINE
+    return [tuple(batches[begin : begin + size]) for begin in range(0, len(batches), size)]
 
-    def _is_over(self) -> bool:
-        return time.monotonic() >= self._end
 
-    def _on_running(self, jobs: Iterator[tuple[str, str]], nth: int) -> None:
-        """Take one pipeline after another through the faults."""
-        job = next(jobs, None)
-        while job is not None:
-            with rigged(self.tally, warm=self._warm) as rig:
-                if not rig.begin():
-                    return
-                for _ in range(RENEW_AFTER):
-                    what = f"{job[1]} at pass {nth} of {job[0]}"
-                    held = self._meet(rig, *job, nth, what)
-                    job = next(jobs, None)
-                    if not held:
-                        self._show(rig, what)
-                        break
-                    if job is None:
-                        break
+def _batches(wanted: Sequence[str], dice: random.Random) -> list[Batch]:
+    """Arm at most one point of a process at a time; executor and monitor share those of the broker's client."""
+    by_process: dict[str, list[str]] = defaultdict(list)
+    for name in dice.sample(wanted, len(wanted)):
+        process = name.partition(".")[0]
+        by_process["executor" if process == "broker" else "scanner" if process == "scan" else process].append(name)
+    return [tuple(filter(None, row)) for row in itertools.zip_longest(*by_process.values())]
 
-    def _meet(self, rig: Rig, point: str, action: str, nth: int, what: str) -> bool:
-        """Arm, work, recover, check. True when everything held, also when the point was not passed."""
-        rig.disarm()
+
+def run(job: Job, action: str, nth: int, warm: Path, end: float) -> Tally:
+    """Do one job; nothing when the time is over. `Tally.swept` then says what fired."""
+    tally = Tally()
+    if time.time() >= end:
+        return tally
+    if isinstance(job, Workload):
+        _on_its_own(tally, job, action, nth, warm)
+        return tally
+    batches = list(job)
+    while batches and time.time() < end:
+        with rigged(tally, warm=warm) as rig:
+            if not rig.begin():
+                return tally
+            while batches and time.time() < end:
+                if not _meet(rig, batches.pop(0), action, nth):
+                    break
+    return tally
+
+
+def lane(wanted: list[str], warm: Path, budget_s: float, actions: tuple[str, ...] = ("kill",)) -> Tally:
+    """Sweep these points at their first pass, here and one job after the other."""
+    total, end = Tally(), time.time() + budget_s
+    for action in actions:
+        for job in plan(wanted, action, random.Random(0)):
+            total.add(run(job, action, 1, warm, end))
+        fired = {point for point, _, _, did in total.swept if did}
+        for job in one_by_one(set(wanted) - fired):
+            total.add(run(job, action, 1, warm, end))
+    return total
+
+
+# ── a running pipeline ──────────────────────────────────────────────────────
+
+
+def _meet(rig: Rig, batch: Batch, action: str, nth: int) -> bool:
+    """Arm, work, recover, check. True when everything held, also when a point was not passed."""
+    what = f"{action} at pass {nth} of {', '.join(batch)}"
+    before = len(rig.tally.findings)
+    rig.disarm()
+    for point in batch:
         rig.run.arm(point, action, at_pass=nth)
         _provoke(rig, point)
-        rig.feed(2)
+    if not all(point.endswith(AT_A_START) or point.startswith(AT_A_START) for point in batch):
+        rig.feed(max(2, nth))
         rig.close_positions(keep=2)
-        if not rig.wait(lambda: rig.run.fired(point), FIRE_S):
-            self._let_a_start_pass(rig, point)
-        return self._see_through(rig, point, action, nth, what, RUNNING)
+        _wait(rig, batch, FIRE_S)
+    if any(point.endswith(ASKED) for point in batch):
+        rig.run.run("status", timeout_s=20)
+    _let_starts_pass(rig, [point for point in batch if not rig.run.fired(point)])
+    _note(rig, batch, action, nth)
+    if any(point.endswith("_release") for point in batch):
+        _cancel_waiting(rig)
+    rig.disarm()
+    rig.come_to_rest(what)
+    if len(rig.tally.findings) > before:
+        _show(rig, what)
+    return len(rig.tally.findings) == before
 
-    def _let_a_start_pass(self, rig: Rig, point: str) -> None:
-        process = point.partition(".")[0]
-        if process in ("scanner", "scan"):
-            (rig.run.data / "models" / "last_scan.json").unlink(missing_ok=True)  # else nothing is proposed again
-        if process == "supervisor":
-            rig.freeze("monitor.1", REPLACED_S)  # until the watchdog kills it
-        if point.endswith(("_end_leftover", "_forget")):
-            rig.kill("supervisor")  # the next one finds the frozen monitor
-            rig.wait(lambda: rig.run.fired(point), REPLACED_S)
-            rig.run.run("status", timeout_s=20)
-        rig.kill(RUN_BY.get(process, f"{process}.1"))
-        rig.wait(lambda: rig.run.fired(point), REPLACED_S)
 
-    def _on_fresh(self, point: str, action: str, nth: int) -> None:
-        """Let a start and a scan pass the point, and one process die, so that its replacement passes it, too."""
-        what = f"{action} at pass {nth} of {point}, from the start"
-        cold = point.startswith("model.")  # a trained model is not trained again
-        crash = point.startswith(AT_A_CRASH)
-        changes: Changes = {"executor": {"risk_per_trade_ratio": 0.005}} if crash else {}
-        with rigged(self.tally, warm=None if cold else self._warm, strict=crash, changes=changes) as rig:
-            rig.run.arm(point, action, at_pass=nth)
-            rig.start()
-            rig.wait(lambda: rig.run.fired(point) or (rig.run.all_settled() and rig.at_rest()), 30)
-            if crash:
-                _crash_prices(rig)
-            elif not rig.run.fired(point):
-                rig.kill("llm.1")
-            held = self._see_through(rig, point, action, nth, what, FRESH)
-            if cold and rig.run.fired(point):
-                rig.kill("scanner.1")  # a scan that failed is tried again after a minute, or by the next scanner
-            if not rig.wait(rig.run.all_settled, 30):
-                rig.report("the pipeline recovers", f"{what}: the first scan was never finished: {rig.run.counts()}")
-                held = False
-            had_fired = rig.run.fired(point)
-            rig.stop(point)
-            if rig.run.fired(point) and not had_fired:
-                self._fired(rig, point, action, nth)
-                rig.start()
-                held = rig.come_to_rest(what) and held
-                rig.stop()
-            if not held:
-                self._show(rig, what)
-
-    def _see_through(self, rig: Rig, point: str, action: str, nth: int, what: str, where: str) -> bool:
-        if rig.wait(lambda: rig.run.fired(point), FIRE_S if where == FRESH else 0):
-            self._fired(rig, point, action, nth)
-            if action == "kill" and not point.startswith("supervisor."):
-                rig.note_kill_of(point)
-        else:
-            # Not even once by a whole workload: then with no other action either.
-            self._over.update((point, one, where) for one in (self._actions if nth == 1 else (action,)))
-        return rig.come_to_rest(what)
-
-    def _fired(self, rig: Rig, point: str, action: str, nth: int) -> None:
-        self._reached[point] = max(self._reached.get(point, 0), nth)
-        self._over -= {(point, one, FRESH) for one in self._actions if nth == 1}
-        if action == "kill":
-            rig.tally.kills += 1
-        else:
-            rig.tally.faults += 1
-
-    def _show(self, rig: Rig, what: str) -> None:
-        self.tally.notes.append(f"--- console after {what} ---\n{rig.run.console()[-CONSOLE_CHARS:]}")
+def _wait(rig: Rig, batch: Batch, seconds: float) -> None:
+    rig.wait(lambda: all(rig.run.fired(point) for point in batch), seconds)
 
 
 def _provoke(rig: Rig, point: str) -> None:
@@ -213,9 +168,71 @@ def _provoke(rig: Rig, point: str) -> None:
             rig.broker("/paper/faults", **fault)
 
 
-def _crash_prices(rig: Rig) -> None:
-    """Let a pair gap through its stop by a tenth, so that the daily limit is reached and the rest is flattened."""
-    with contextlib.suppress(IndexError):
-        plan = rig.histories().orders[0].plan
-        factor = 9 if plan.side == "BUY" else 11
-        rig.broker("/paper/price", symbol=plan.broker_symbol, bid=str(round(plan.entry_price * factor / 10, 5)))
+def _let_starts_pass(rig: Rig, left: list[str]) -> None:
+    """Kill the processes of points that work did not lead to: their replacements may pass them."""
+    if not left:
+        return
+    if any(point.startswith(("scan.", "scanner.")) for point in left):
+        (rig.run.data / "models" / "last_scan.json").unlink(missing_ok=True)  # else nothing is proposed again
+    if any(point.startswith("supervisor.") for point in left):
+        rig.freeze("monitor.1", REPLACED_S)  # until the watchdog kills it
+    if any(point.endswith(AT_A_DEATH) for point in left):
+        rig.kill("supervisor")  # the next one finds the frozen monitor
+        rig.wait(lambda: any(rig.run.fired(point) for point in left), REPLACED_S)
+    for name in sorted({RUN_BY.get(process, f"{process}.1") for process in (one.partition(".")[0] for one in left)}):
+        rig.kill(name)
+    _wait(rig, tuple(left), REPLACED_S)
+
+
+def _cancel_waiting(rig: Rig) -> None:
+    """Take back what waits for another try: that takes longer than a sweep has."""
+    rig.wait(lambda: rig.run.counts().get(Status.READY_FOR_EXEC), FIRE_S)
+    for intent in rig.run.intents(Status.READY_FOR_EXEC):
+        rig.ask(messages.Cancel(intent_id=intent.id, operator="chaos", reason="not waited for"), Role.PILOT)
+
+
+# ── a pipeline of its own ───────────────────────────────────────────────────
+
+
+def _on_its_own(tally: Tally, job: Workload, action: str, nth: int, warm: Path) -> None:
+    what = f"{action} at pass {nth} of {', '.join(job.points)}"
+    changes = {name: dict(values) for name, values in job.changes.items()}
+    with contextlib.ExitStack() as stack:
+        model = stack.enter_context(Model()) if job.needs_model else None
+        if model is not None:
+            changes["llm"]["base_url"] = model.server.url
+        heat = None if job.is_cold else warm
+        rig = stack.enter_context(rigged(tally, warm=heat, strict=job.is_strict, changes=changes))
+        rig.wanted = job.wanted
+        if job.begins and not rig.begin(*job.arguments):
+            return
+        job.work(Turn(rig, job.points, action, nth, model))
+        _note(rig, job.points, action, nth)
+        rig.disarm()
+        if job.scans and not rig.wait(rig.run.all_settled, workloads.SETTLE_S):
+            rig.report("the pipeline recovers", f"{what}: the first scan was never finished: {rig.run.counts()}")
+        rig.come_to_rest(what)
+        rig.stop()
+        if tally.findings:
+            _show(rig, what)
+
+
+# ── what was met ────────────────────────────────────────────────────────────
+
+
+def _note(rig: Rig, wanted: Iterable[str], action: str, nth: int) -> None:
+    for point in wanted:
+        fired = rig.run.fired(point)
+        rig.tally.swept.append((point, action, nth, fired))
+        if not fired:
+            continue
+        if action == "kill":
+            rig.tally.kills += 1
+            if not point.startswith(("supervisor.", "pilot.", "scan.", "model.")):
+                rig.note_kill_of(point)
+        else:
+            rig.tally.faults += 1
+
+
+def _show(rig: Rig, what: str) -> None:
+    rig.tally.notes.append(f"--- console after {what} ---\n{rig.run.console()[-CONSOLE_CHARS:]}")

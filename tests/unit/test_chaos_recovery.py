@@ -22,17 +22,25 @@ def today(text: str) -> float:
 
 
 def test_kill_is_over_when_the_process_that_died_first_after_it_is_ready_again() -> None:
-    done, waiting = recovery.measured(CONSOLE, [today("10:00:05.000")], today("10:00:07.000"))
+    done, waiting = recovery.measured(CONSOLE, [(today("10:00:05.000"), "")], today("10:00:07.000"))
     assert done == [pytest.approx(200, abs=1)]
     assert waiting == []
 
 
 def test_kill_without_a_replacement_yet_waits() -> None:
     killed = today("10:00:05.017")
-    assert recovery.measured(CONSOLE, [killed], killed + 60) == ([], [killed])
+    assert recovery.measured(CONSOLE, [(killed, "")], killed + 60) == ([], [(killed, "")])
 
 
 def test_kill_that_the_supervisor_has_had_no_time_to_see_waits_and_one_it_never_saw_is_left_out() -> None:
     killed = today("10:00:06.000")
-    assert recovery.measured(CONSOLE, [killed], killed + 0.1) == ([], [killed])
-    assert recovery.measured(CONSOLE, [killed], killed + 5) == ([], [])
+    assert recovery.measured(CONSOLE, [(killed, "")], killed + 0.1) == ([], [(killed, "")])
+    assert recovery.measured(CONSOLE, [(killed, "")], killed + 5) == ([], [])
+
+
+def test_of_two_killed_at_once_each_is_matched_with_its_own_restart() -> None:
+    console = CONSOLE + "10:00:05.400 INFO    supervisor  executor.1 is ready after 0.3 s\n"
+    killed = today("10:00:05.000")
+    done, waiting = recovery.measured(console, [(killed, "executor.1"), (killed, "store.1")], killed + 2)
+    assert done == [pytest.approx(400, abs=1), pytest.approx(200, abs=1)]
+    assert waiting == []
