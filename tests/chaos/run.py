@@ -112,7 +112,12 @@ class Sweeping:
             met = [self._round(action, nth, beside if (action, nth) == (sweep.ACTIONS[0], 1) else [])
                    for action in sweep.ACTIONS]  # fmt: skip
             if not any(met) or time.time() >= self._end:
-                return
+                break
+        fired = [(point, action, nth) for point, action, nth, did in self._total.swept if did]
+        deepest = {action: max((n for _, one, n in fired if one == action), default=0) for action in sweep.ACTIONS}
+        depths = ", ".join(f"{action} up to pass {depth}" for action, depth in deepest.items())
+        reached = len({point for point, _, _ in fired})
+        _say(f"Swept {reached} of {len(self._wanted)} points: {len(fired)} faults; {depths}")
 
     def _round(self, action: str, nth: int, beside: list[Part]) -> int:
         """Return how many points fired."""

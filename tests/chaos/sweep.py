@@ -36,7 +36,8 @@ RUN_BY = {"broker": "executor.1", "scan": "scanner.1", "supervisor": "llm.1"}  #
 AT_A_START = ("_ready", "_first_look", "_take_welcome", "store.before_open", "store.after_open", "_epoch", "_create")
 AT_A_DEATH = ("_end_leftover", "_forget")
 FIRE_S = 1.2  # a workload is through in half of that
-REPLACED_S = 4.0  # a process is, too
+REPLACED_S = 6.0  # a process is, too; a scan takes longer
+FROZEN_S = 3.0  # longer than the watchdog waits
 PROVOKED: dict[str, list[dict[str, Any]]] = {
     "_edit": [{"fault": "ignore_stop", "on": "open"}],
     "_close": [{"fault": "ignore_stop", "on": "open"}, {"fault": "reject_200", "on": "edit", "times": 3}],
@@ -175,7 +176,7 @@ def _let_starts_pass(rig: Rig, left: list[str]) -> None:
     if any(point.startswith(("scan.", "scanner.")) for point in left):
         (rig.run.data / "models" / "last_scan.json").unlink(missing_ok=True)  # else nothing is proposed again
     if any(point.startswith("supervisor.") for point in left):
-        rig.freeze("monitor.1", REPLACED_S)  # until the watchdog kills it
+        rig.freeze("monitor.1", FROZEN_S)  # until the watchdog kills it
     if any(point.endswith(AT_A_DEATH) for point in left):
         rig.kill("supervisor")  # the next one finds the frozen monitor
         rig.wait(lambda: any(rig.run.fired(point) for point in left), REPLACED_S)
