@@ -9,8 +9,9 @@ import pytest
 
 from actors.broker.client import BrokerClient
 from actors.broker.errors import NotSent, UnknownOutcome
+from bus import failpoints as failpoints_of_the_product
 from config.load import ConfigError
-from tests.kit import paper
+from tests.kit import failpoints, paper
 from tests.kit.held_clock import HeldClock
 from tests.kit.paper import RunningPaper, an_order, history, ledger
 
@@ -123,6 +124,26 @@ async def test_a_disk_that_takes_no_more_opens_nothing_and_says_so(
         assert broker.venue.failed
     async with paper.running(tmp_path) as broker:
         assert len(broker.venue.book.holdings) == 1
+
+
+async def test_an_order_on_disk_that_memory_missed_ends_the_broker_before_its_number_is_given_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = tmp_path / "points"
+    async with paper.running(tmp_path) as broker, broker.client() as client:
+        first = await open_one(broker, client)
+        monkeypatch.setattr(failpoints_of_the_product, "_folder", str(points))
+        failpoints.arm(points, "paper.after_record", "error")
+        for _ in range(2):
+            with pytest.raises(UnknownOutcome):
+                await client.open_position(an_order())
+        assert broker.venue.failed
+    async with paper.running(tmp_path) as broker, broker.client() as client:
+        await client.login()
+        second = await client.open_position(an_order())
+        placed = [str(line["position_id"]) for line in ledger(tmp_path) if line["kind"] == "placed"]
+        assert len(placed) == len(set(placed)) == 3
+        assert {first, second} <= set(placed) == {one.id for one in await client.open_positions()}
 
 
 async def test_a_broker_that_is_gone_is_not_sent_to(tmp_path: Path) -> None:
