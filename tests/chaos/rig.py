@@ -157,12 +157,19 @@ class Rig:
         """Send a command as a process of that role in a slot of its own; None when it was not answered in time."""
         peer = messages.Peer(role, OWN_SLOT, runtime.new_incarnation())
 
+        async def tended() -> None:
+            while True:  # the store may be down with its supervisor
+                self.tend()
+                await asyncio.sleep(STEP_S)
+
         async def once(run_folder: Path) -> messages.Ack:
             end = Link(peer, Bus(), run_folder, SystemClock())
             end.open()
+            tending = asyncio.create_task(tended())
             try:
                 return await end.ask(command, deadline_s)
             finally:
+                tending.cancel()
                 end.close()
 
         os.environ[acklog.ENV] = str(self.acks)
@@ -203,19 +210,17 @@ class Rig:
             )  # fmt: skip
             self.ask(said, Role.PILOT)
 
-    def broker(self, path: str, **body: Any) -> bool:
+    def broker(self, path: str, method: str = "POST", **body: Any) -> bool:
         """Use a test control of the paper broker once; False when it does not answer now."""
         try:
-            return httpx.post(self.run.url + path, json=body, trust_env=False, timeout=2.0).status_code == 200
+            url = self.run.url + path
+            return httpx.request(method, url, json=body, trust_env=False, timeout=2.0).status_code == 200
         except httpx.HTTPError:
             return False
 
     def broker_forgets(self) -> bool:
         """Clear the paper broker's faults; False when it does not answer now."""
-        try:
-            return httpx.delete(self.run.url + "/paper/faults", trust_env=False, timeout=2.0).status_code == 200
-        except httpx.HTTPError:
-            return False
+        return self.broker("/paper/faults", "DELETE")
 
     # ── hurting ─────────────────────────────────────────────────────────────
 
