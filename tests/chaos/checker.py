@@ -218,8 +218,8 @@ def profits_equal_the_brokers(found: Histories) -> Iterator[str]:
 
 
 def requests_are_counted(found: Histories) -> Iterator[str]:
-    if found.writes_counted < len(found.received):
-        yield f"{found.writes_counted} writes were counted; the broker received {len(found.received)} orders"
+    if found.writes_counted < found.writes_received:
+        yield f"{found.writes_counted} writes were granted; the broker received {found.writes_received}"
 
 
 # ── the journal ─────────────────────────────────────────────────────────────

@@ -53,7 +53,8 @@ class Histories(Struct, frozen=True, kw_only=True):
     alerts: tuple[str, ...] = ()  # events of the outbox
     rows: dict[str, int] = {}  # how many rows some tables have
     workers: tuple[Worker, ...] = ()
-    writes_counted: int = 0
+    writes_counted: int = 0  # by the store, as granted
+    writes_received: int = 0  # by the broker: orders, edits and closes
     received: tuple[Fingerprint, ...] = ()
     asked: dict[str, Fingerprint] = {}  # by position id: the order that it came from
     placed: tuple[Placed, ...] = ()
@@ -100,7 +101,8 @@ def _with_store(reader: Reader, db: Any, acks: tuple[Ack, ...], ledger: list[Any
                 for table in ("halts", "alerts", "account_days", "equity_samples")
             },
             workers=tuple(reader.workers()),
-            writes_counted=db.execute("SELECT coalesce(sum(writes), 0) FROM api_usage").get,
+            writes_counted=db.execute("SELECT coalesce(sum(writes), 0) FROM api_usage WHERE length(day) = 10").get,
+            writes_received=sum(line["kind"] == "received" for line in ledger),
             received=tuple(fingerprint(line) for line in ledger if line["kind"] == "received" and _opens(line)),
             asked=_asked(ledger),
             placed=tuple(_placed(account)),

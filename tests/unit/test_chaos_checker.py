@@ -67,6 +67,7 @@ def good() -> Histories:
             ),
         ),
         writes_counted=1,
+        writes_received=1,
         received=(SENT,),
         asked={"p1": SENT},
         placed=(Placed("p1", Decimal("1.0801"), is_open=False, net_profit_cents=-120),),
