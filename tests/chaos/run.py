@@ -40,7 +40,7 @@ REPLAYS_MAX = 2
 EPISODE_S = 150.0
 ALL_AT_ONCE = 50
 LEAVE_S = 5.0
-ALL_AT_ONCE_S = 150.0
+ALL_AT_ONCE_S = 240.0
 
 Part = tuple[str, Callable[..., Tally], tuple[Any, ...]]
 
