@@ -33,6 +33,7 @@ INSTRUMENTS_AGE_S_MAX = 300.0  # sessions open and close; contracts hardly chang
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+Row = TypeVar("Row", Position, PendingOrder)
 
 
 class BrokerClient:
@@ -93,17 +94,19 @@ class BrokerClient:
         return {symbol: _made("/quotations", wire.quote, one, symbol) for one, symbol in known}
 
     async def open_positions(self) -> tuple[Position, ...]:
-        """Return all open positions of the account, also those nobody here opened."""
+        """Return all open positions of the account, each once, also those nobody here opened."""
         await self.instruments(float("inf"))
-        said = await self._get("/open-positions", raw.Positions)
-        return tuple(_made("/open-positions", wire.position, one, self._our_name(one.symbol)) for one in said.positions)
+        where, said = "/open-positions", await self._get("/open-positions", raw.Positions)
+        return _each_once(
+            where, [_made(where, wire.position, one, self._our_name(one.symbol)) for one in said.positions]
+        )
 
     async def pending_orders(self) -> tuple[PendingOrder, ...]:
-        """Return all orders of the account that wait for their price."""
+        """Return all orders of the account that wait for their price, each once."""
         await self.instruments(float("inf"))
-        said = await self._get("/active-orders", raw.PendingOrders)
-        return tuple(
-            _made("/active-orders", wire.pending_order, one, self._our_name(one.symbol)) for one in said.orders
+        where, said = "/active-orders", await self._get("/active-orders", raw.PendingOrders)
+        return _each_once(
+            where, [_made(where, wire.pending_order, one, self._our_name(one.symbol)) for one in said.orders]
         )
 
     async def closed_positions(self, since: datetime, until: datetime) -> tuple[ClosedPosition, ...]:
@@ -231,3 +234,12 @@ def _made(where: str, make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
         return make(*args, **kwargs)
     except ValueError as error:
         raise Unreadable(f"{where}: {error}") from error
+
+
+def _each_once(where: str, rows: list[Row]) -> tuple[Row, ...]:
+    """Return the rows without those that the broker repeats. Raises Unreadable when two of one id differ."""
+    found = tuple(dict.fromkeys(rows))
+    ids = [row.id for row in found]
+    if twice := sorted({one for one in ids if ids.count(one) > 1}):
+        raise Unreadable(f"{where}: listed twice and not alike: {', '.join(twice)}")
+    return found

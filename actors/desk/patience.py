@@ -42,7 +42,7 @@ class Patience:
         if len(self._tries) >= TRIES_MAX:
             self._tries.clear()
         self._tries[intent_id] = min(tries + 1, DOUBLINGS_MAX)
-        rest_s = max(rest_s_min, min(REST_S * 2**self._in_a_row, REST_S_MAX))
+        rest_s = max(rest_s_min, min(REST_S * 2.0**self._in_a_row, REST_S_MAX))
         self._in_a_row = min(self._in_a_row + 1, DOUBLINGS_MAX)
         self._rest_until_s = self._clock.monotonic() + rest_s
-        return min(RETRY_S * 2**tries, RETRY_S_MAX)
+        return min(RETRY_S * 2.0**tries, RETRY_S_MAX)

@@ -24,7 +24,7 @@ from actors.compliance.rulebook import RuleSet
 from actors.compliance.sizing import Unsized
 from actors.desk import certificate, planning, view
 from actors.desk.allowance import Allowance
-from actors.desk.patience import RETRY_S, Patience
+from actors.desk.patience import REST_S_MAX, RETRY_S, Patience
 from actors.desk.protecting import Protector, Unprotected
 from actors.desk.recording import Ask, Recorder
 from actors.desk.settling import Missing, Settler, Unclear
@@ -199,8 +199,8 @@ class Desk:
     async def _give_back_for_a_while(self, work: Execute, reason: str, rest_s_min: float = 0.0) -> None:
         """Rest, then give the intent back: a broker that is away must not use up the day's requests."""
         wait_s = self._patience.failed(work.intent.id, rest_s_min)
-        # With the intent in hand, so not for as long as a broker may ask.
-        await self._sleep(min(self._patience.rest_s, RETRY_LOGIN_S))
+        if (rest_s := self._patience.rest_s) <= REST_S_MAX:
+            await self._sleep(rest_s)  # with the intent in hand; through a longer rest all are given back unread
         await self._record.given_back(work, reason, max(wait_s, self._patience.rest_s))
 
     def _judge(self, work: Execute, seen: View) -> tuple[OrderPlan | None, guard.GuardResult]:

@@ -39,12 +39,15 @@ Changes = dict[str, dict[str, Any]]
 RULES = {
     "name": ('name = "e8-signature-50k"', 'name = "chaos-rules"'),
     "open": ("open_max = 3", "open_max = 900"),
-    "requests": ("per_day = 2_000", "per_day = 9_000_000"),
+    "lots": ('lots_max = "10"', 'lots_max = "900"'),
+    "requests": ("per_day = 2_000", "per_day = 9_000_000"),  # and writes
+    "reserve": ("\nreserve = 50 ", "\nreserve = 5_000 "),
+    "writes' reserve": ("writes_reserve = 20", "writes_reserve = 5_000"),
     "daily": ('ratio = "0.05"', 'ratio = "0.6"'),
     "maximum and target": ('"0.08"', '"0.9"'),
     "best day": ('ratio = "0.40"', 'ratio = "1"'),
-    "hold": ('short_share_max = "0.50"', 'short_share_max = "1"'),
-    "trades": ("trades_min = 10 ", "trades_min = 1_000 "),
+    "hold": ("seconds_min = 60", "seconds_min = 0"),
+    "share": ('short_share_max = "0.50"', 'short_share_max = "1"'),
 }
 SETTINGS: Changes = {
     "store": {"retry_backoff_s": 0.1, "attempts_max": 20},
@@ -62,7 +65,7 @@ SETTINGS: Changes = {
     },
 }  # fmt: skip
 SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY", "AUDUSD", "USDCAD", "USDCHF", "NZDUSD")
-FIRST_BAR = date(2027, 1, 1)
+FIRST_BAR = date(2026, 9, 30)  # of what is fed; from here backwards, older than any bar that the scanner has
 REST_S = 30.0
 ASK_S = 15.0
 STOP_S = 20.0
@@ -147,7 +150,7 @@ class Rig:
             self._bars += 1
             signal_ = analysis.a_signal(
                 symbol=SYMBOLS[self._bars % len(SYMBOLS)],
-                bar_time=(FIRST_BAR + timedelta(days=self._bars)).isoformat(),
+                bar_time=(FIRST_BAR - timedelta(days=self._bars // len(SYMBOLS))).isoformat(),
             )
             command = messages.Propose(signal=signal_, trade_date=datetime.now(UTC).date().isoformat())
             if self.ask(command, Role.SCANNER, deadline_s) is not None:

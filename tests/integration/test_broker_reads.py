@@ -231,6 +231,19 @@ async def test_a_position_in_an_unlisted_instrument_is_reported_all_the_same() -
         assert (found.symbol, found.broker_symbol, found.sl_price) == ("XAUUSD", "XAUUSD.", None)
 
 
+async def test_a_row_that_the_broker_repeats_counts_once_and_two_that_differ_are_no_answer() -> None:
+    async with scene() as (server, client, _):
+        position = {
+            "id": "p9", "symbol": "EURUSD.", "volume": "1", "side": "SELL", "openTimeMillis": 1771234200000,
+            "openPrice": "1.1", "currentPrice": "1.1", "profit": "0", "netProfit": "0",
+        }  # fmt: skip
+        server.on("/open-positions", reply(200, {"positions": [position, position]}))
+        assert [held.id for held in await client.open_positions()] == ["p9"]
+        server.on("/open-positions", reply(200, {"positions": [position, position | {"volume": "2"}]}))
+        with pytest.raises(Unreadable, match="listed twice and not alike: p9"):
+            await client.open_positions()
+
+
 async def test_a_failed_positions_report_is_never_an_empty_account() -> None:
     async with scene() as (server, client, _):
         for answer in (reply(200), reply(200, {}), reply(200, {"positions": None}), reply(200, {"orders": []})):

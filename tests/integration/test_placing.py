@@ -116,7 +116,7 @@ async def test_content_network_that_blocks_us_is_not_hammered(tmp_path: Path) ->
         await bench.broker.fault("html_403", on="read")
         work = await bench.place()
         assert bench.status(work) == "ready_for_exec"
-        assert round(max(bench.slept_s)) == RETRY_LOGIN_S
+        assert RETRY_LOGIN_S - 2 < held_for_s(bench, work) <= RETRY_LOGIN_S
         assert_nothing_sent(bench)
 
 
@@ -124,7 +124,7 @@ async def test_while_the_broker_asks_for_a_pause_no_other_intent_asks_it_anythin
     async with execution.a_bench(tmp_path) as bench:
         bench.client.asks_for_s = 1_800.0
         first = await bench.place()
-        left_s = 1_800.0 - RETRY_LOGIN_S
+        left_s = 1_800.0
         assert left_s - 2 < held_for_s(bench, first) <= left_s
         asked = len(bench.client.order_of_calls)
         bench.store.ready()

@@ -49,6 +49,12 @@ def never_too_few(found: Rig, more: int, deadline_s: float = 20.0) -> None:
 # ── refusals first ──────────────────────────────────────────────────────────
 
 
+def workers(found: Rig) -> set[str]:
+    """Return the processes that the store has heard of."""
+    with found.run.reader() as reader:
+        return {worker.name for worker in reader.workers()}
+
+
 def test_executor_without_requests_gives_the_intent_back_until_the_reset_and_asks_the_broker_nothing() -> None:
     with rig(limits=(60, 45)) as found:  # 15 for work: enough to look at the account, too few for a trade
         found.start()
@@ -97,6 +103,7 @@ def test_executor_and_monitor_at_work_are_never_counted_too_low_and_give_back_wh
     with rig("EURUSD", "GBPUSD") as found:
         working = [found.start(), found.start("actors.monitor")]
         never_too_few(found, 25)
+        found.run.eventually(lambda: {"executor.1", "monitor.1"} <= workers(found))
         for process in working:
             process.terminate()
         assert [process.wait(10) for process in working] == [ExitCode.OK, ExitCode.OK]
