@@ -31,9 +31,10 @@ test: setup  ## run all tests
 chaos: setup  ## kill anything at any moment and check that nothing is lost (MINUTES=m: storms; SWEEP=m; SEED=n)
 	@$(BIN)/python -m tests.chaos.run $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SWEEP),--sweep $(SWEEP)) $(if $(SEED),--seed $(SEED))
 
-bench: setup  ## print start-up and recovery times of every process
+bench: setup  ## print start-up and recovery times of every process, and the gate's time for a decision
 	@$(BIN)/python -m tests.bench.startup
 	@$(BIN)/python -m tests.bench.recovery
+	@$(BIN)/python -m tests.bench.guard
 
 check: setup  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .

@@ -12,8 +12,9 @@ import pytest
 from actors.compliance.day import firm_days
 from bus import messages
 from bus.clock import iso
+from bus.messages import Peer
 from bus.records import AccountDay
-from bus.vocabulary import Status
+from bus.vocabulary import Role, Status
 from tests.kit import desk, watching
 from tests.kit.compliance import the_rules
 from tests.kit.desk import Shifted
@@ -318,6 +319,39 @@ async def test_deposit_is_no_profit_of_the_day_but_puts_the_account_in_doubt(roo
         await found.round()
         assert found.halts() == [("hard", "account")]
         assert len(await room.open_positions()) == 1
+
+
+async def test_after_a_deposit_the_operators_word_for_the_next_day_brings_the_account_back(room: Room) -> None:
+    pilot = Peer(Role.PILOT, 1, "eeeeeeeeeeee")
+    with room.watched() as found:
+        await room.client.balance()
+        start_days(room, found, 4_800_000)  # 2,000.00 came in since
+        await found.round()
+        room.clock.ahead_s = 121.0
+        await found.round()
+        assert found.halts() == [("hard", "account")]
+        today = firm_days(found.rules, room.clock.now())
+        room.clock.ahead_s += 86_400.0
+        await found.round()
+        assert found.events()[-1] == "day_unknown"
+        for day, before in zip(firm_days(found.rules, room.clock.now()), today, strict=True):
+            assert day.day > before.day
+            kept = AccountDay(
+                account_id="PAPER-1", day=day.day, reset=day.reset, starts_at=iso(day.starts_at),
+                ends_at=iso(day.ends_at), start_balance_cents=5_000_000, reference_cents=5_000_000,
+                initial_balance_cents=5_000_000, created_at=iso(room.clock.now()),
+            )  # fmt: skip
+            ack = room.store.apply(pilot, messages.DeclareDay(operator="me", reason="a deposit of 2,000", day=kept))
+            assert ack.outcome == "applied", ack
+        assert room.store.apply(pilot, messages.Resume(operator="me", reason="settled")).outcome == "applied"
+        room.clock.ahead_s += 300.0
+        await found.round()
+        room.clock.ahead_s += 300.0
+        await found.round()
+        assert found.halts() == []
+        sample = found.reader.last_equity()
+        assert sample is not None
+        assert (sample.balance_cents, sample.daily_loss_cents, sample.at > kept.created_at) == (5_000_000, 0, True)
 
 
 @pytest.mark.parametrize(("policy", "events", "left"), [("alert", 1, 1), ("adopt", 0, 1), ("close", 1, 0)])
