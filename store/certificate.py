@@ -25,6 +25,7 @@ from store.rules import Rules
 
 FIGURES_AGE_S_MAX = 20.0
 HALT_KEY = "certificate"
+READ_AGAIN = ("reserve", "release")  # with figures that are new
 
 
 class Line(Struct, frozen=True):
@@ -101,7 +102,7 @@ class Gate:
         version = read.account_version()
         if found.account_version != version:
             seen = f"the account is at version {version}, the figures were read at {found.account_version}"
-            raise Refused(f"{seen}: read the account again", ("release",))
+            raise Refused(f"{seen}: read the account again", READ_AGAIN)
         try:
             read_at = clock.parse(found.read_at)
         except ValueError as error:
@@ -109,9 +110,9 @@ class Gate:
         age_s = (now - read_at).total_seconds()
         if not 0 <= age_s <= FIGURES_AGE_S_MAX:
             allowed = f"allowed: 0 to {FIGURES_AGE_S_MAX:g}"
-            raise Refused(f"the figures are {age_s:.1f} s old; {allowed}: read the account again", ("release",))
+            raise Refused(f"the figures are {age_s:.1f} s old; {allowed}: read the account again", READ_AGAIN)
         if any(one.day_of(now) != one.day_of(read_at) for one in self.rules.readings):
-            raise Refused("the firm's day turned since the figures were read: read the account again", ("release",))
+            raise Refused("the firm's day turned since the figures were read: read the account again", READ_AGAIN)
 
     # ── what must add up ────────────────────────────────────────────────────
 

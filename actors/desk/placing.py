@@ -43,7 +43,6 @@ RETRY_LOGIN_S = 120.0  # after a login that was refused: somebody has to act
 # What one trade may cost from its first look to its stop: granted before it begins, so that no order waits for a grant.
 TRADE_READS = 16  # a login, the look with every list and the quotes, the read-back and two repairs
 LOOKS_MAX = 3  # while something of the account changes between the look and the reservation
-READ_AGAIN = "read the account again"  # what the store answers then
 TRADE_WRITES = 4  # the order, two edits and a close
 UNPROTECTED_WAIT_S_MAX = 300.0  # between two rounds at a position that takes no stop and cannot be closed
 
@@ -245,7 +244,7 @@ class Desk:
         reach("executor.after_reserve")
         if ack.outcome is Outcome.STALE:
             logger.warning("The lease of {} is gone: {}", work.intent.id, ack.reason)
-        elif ack.outcome is Outcome.REFUSED and ack.reason.endswith(READ_AGAIN):
+        elif ack.outcome is Outcome.REFUSED and "reserve" in ack.allowed:
             logger.bind(intent_id=work.intent.id).info("Not reserved: {}", ack.reason)
             return False
         elif ack.outcome is not Outcome.APPLIED:
