@@ -45,6 +45,7 @@ RULES = {
     "writes' reserve": ("writes_reserve = 20", "writes_reserve = 5_000"),
     "daily": ('ratio = "0.05"', 'ratio = "0.6"'),
     "maximum and target": ('"0.08"', '"0.9"'),
+    "trailing": ('mode = "static"', 'mode = "trailing_closed"'),
     "best day": ('ratio = "0.40"', 'ratio = "1"'),
     "hold": ("seconds_min = 60", "seconds_min = 0"),
     "share": ('short_share_max = "0.50"', 'short_share_max = "1"'),

@@ -27,6 +27,7 @@ TRIES_MAX = 12
 HANG_S = 2.5  # how long a silent language model is waited for: longer than an analyst has at a stop
 STOPPED_S = 30
 LISTENS = 5.0
+SILENT_S = 4.0  # twice as long as a grant is waited for
 CHAT: Changes = {"llm": {"analyst": "openai", "model": "test-model", "deadline_s": HANG_S}}
 
 
@@ -335,6 +336,28 @@ def command_lines(turn: Turn) -> None:
     _again(turn, "pilot", "resolve", intent_id, "--position", position, "--reason", "chaos", "--yes")
 
 
+def brake(turn: Turn) -> None:
+    """`pilot pause`, `resume`, `flatten`, `attest` and `day`, each again until it was not hurt any more."""
+    turn.arm()
+    _again(turn, "pilot", "pause", "--reason", "chaos", "--yes")
+    _again(turn, "pilot", "flatten", "--reason", "chaos", "--yes")
+    _again(turn, "pilot", "resume", "--reason", "chaos", "--yes")
+    _again(turn, "pilot", "attest", "--text", "chaos", "--yes")
+    _again(turn, "pilot", "day", "--mark", "60000", "--reason", "chaos", "--yes")
+    turn.rig.run.run("resume", "--reason", "chaos", "--yes", command="pilot", timeout_s=SETTLE_S)
+
+
+def without_the_store(turn: Turn) -> None:
+    """An account is flattened while the store stands still: the requests are counted when it is back."""
+    for point in turn.points:
+        turn.arm(point)
+        turn.rig.feed(1)
+        turn.rig.run.run("flatten", "--reason", "chaos", "--yes", command="pilot", timeout_s=SETTLE_S)
+        turn.rig.freeze("store.1", SILENT_S)
+        turn.wait(point, seconds=2 * SILENT_S)
+        turn.rig.run.run("resume", "--reason", "chaos", "--yes", command="pilot", timeout_s=SETTLE_S)
+
+
 def _again(turn: Turn, command: str, *arguments: str) -> None:
     for _ in range(TRIES_MAX):
         before = len(turn.left())
@@ -350,6 +373,7 @@ def iterate(names: set[str]) -> Iterator[Workload]:
             yield Workload(**(vars(one) | {"points": kept}))
 
 
+PATIENT: Changes = {"supervisor": {"watchdog_s": 30.0}}
 RISKY: Changes = {"executor": {"risk_per_trade_ratio": 0.005}}
 
 
@@ -393,5 +417,10 @@ ALL: tuple[Workload, ...] = (
     Workload((*told("scanner.report"), "monitor.before_start_day",
               *told("monitor.start_day", "before_send", "after_send")), old_bars, begins=False, scans=False,
              changes={"scanner": {"bar_age_days_max": 1}}),
+    Workload(told("executor.return_requests"), ordered_stop),
+    Workload(told("monitor.return_requests"), ordered_stop),
+    Workload(told("monitor.count_requests"), without_the_store, changes=PATIENT),
+    Workload(tuple(point for name in ("pause", "flatten", "resume", "attest", "declare_day")
+                   for point in told(f"pilot.{name}")), brake),
     Workload((*told("pilot.cancel"), *told("pilot.resolve"), *both("pilot.take_ack")), command_lines),
 )  # fmt: skip
