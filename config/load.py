@@ -22,6 +22,7 @@ PROFILES = ROOT / "config" / "profiles"
 RULES = ROOT / "config" / "rules"
 SOCKET_PATH_BYTES_MAX = 107
 TOML_BYTES_MAX = 1_000_000
+READ_ONLY = "PILOT_READONLY"
 
 T = TypeVar("T")
 
@@ -196,6 +197,20 @@ def secret(name: str) -> str:
     if not value:
         raise ConfigError(f"secret {name} is not set; put it into the environment or into {ROOT / '.env'} (mode 0600)")
     return value
+
+
+def is_read_only() -> bool:
+    """Return whether `PILOT_READONLY`, in the environment or in `.env`, forbids every write to the broker.
+
+    Either of the two that says yes is enough.
+
+    Raises:
+        ConfigError: it is neither 0 nor 1, or `.env` can be read by others.
+    """
+    said = [where.get(READ_ONLY, "").strip() for where in (os.environ, env_file())]
+    if wrong := [one for one in said if one not in ("", "0", "1")]:
+        raise ConfigError(f"{READ_ONLY} was {wrong[0]!r}; allowed: 1 (nothing is written to the broker), 0 or nothing")
+    return "1" in said
 
 
 def env_file() -> dict[str, str]:

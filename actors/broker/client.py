@@ -63,6 +63,11 @@ class BrokerClient:
 
     # ── reads ───────────────────────────────────────────────────────────────
 
+    @property
+    def dated(self) -> str:
+        """The Date header of the newest answer to a read, as it came; "" when it had none."""
+        return self._line.dated
+
     async def login(self) -> None:
         """Log in now. Raises Unauthorised when e-mail, password or account are not accepted."""
         await self._session.login()

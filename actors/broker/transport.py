@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import anyio.lowlevel
 import httpx
 import msgspec
+from loguru import logger
 from msgspec import Struct
 
 from actors.broker import raw
@@ -28,7 +29,7 @@ from actors.broker.errors import (
     Unreadable,
 )
 from bus import failpoints
-from config import settings
+from config import load, settings
 
 BODY_BYTES_MAX = 4_194_304
 QUOTED_CHARS = 80
@@ -76,6 +77,7 @@ class Answer(Struct, frozen=True):
     status: int
     content_type: str
     retry_after: str
+    date: str
     body: bytes
 
     @property
@@ -93,10 +95,18 @@ class TooLarge(httpx.TransportError):
 
 
 class Transport:
-    """The connection to one broker. Reads share connections, a write always opens its own."""
+    """The connection to one broker. Reads share connections, a write always opens its own.
+
+    Under `PILOT_READONLY=1`, as it stood when this was made, nothing is ever written: whoever asks gets NotSent.
+    Making one raises config.load.ConfigError when that variable is neither 0 nor 1.
+    """
 
     def __init__(self, broker: settings.Broker, budget: Budget) -> None:
         self._budget = budget
+        self._is_read_only = load.is_read_only()
+        if self._is_read_only:
+            logger.warning("{} is set: no order, no change and no close leaves for the broker", load.READ_ONLY)
+        self.dated = ""  # the Date header of the newest answer to a read; "" when it had none
         self._base_url = broker.base_url.rstrip("/")
         self._timeout = httpx.Timeout(broker.request_timeout_s, connect=broker.connect_timeout_s)
         # The timeouts above are per step; a broker that sends one byte a second must not hold us for ever.
@@ -147,6 +157,7 @@ class Transport:
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise Transient(f"{method} {path}: {_named(error)}") from error
         failpoints.reach("broker.after_read")
+        self.dated = answer.date
         return _checked_read(answer, f"{method} {path}")
 
     async def write(self, path: str, body: bytes, *, headers: dict[str, str], is_order: bool = False) -> raw.Written:
@@ -157,11 +168,13 @@ class Transport:
         otherwise; taking them for "not done" would gain one minute and risk an order nobody knows of.
 
         Raises:
-            NotSent: no connection was made, or no request is left to us.
+            NotSent: PILOT_READONLY is set, no connection was made, or no request is left to us.
             Refused: the broker said no.
             UnknownOutcome: everything else; also when this call is cancelled, the order may exist.
         """
         where = f"POST {path}"
+        if self._is_read_only:  # before anything is paid: no later line may leave
+            raise NotSent(f"{where}: {load.READ_ONLY} is set; unset it and start this process again to trade")
         async with self._client() as fresh:
             await self._pay(where, is_order=is_order)
             failpoints.reach("broker.before_write")  # one POST: an order, an edit or a close (executor, monitor)
@@ -200,6 +213,7 @@ class Transport:
                     response.status_code,
                     response.headers.get("content-type", ""),
                     response.headers.get("retry-after", ""),
+                    response.headers.get("date", ""),
                     bytes(received),
                 )
 
