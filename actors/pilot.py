@@ -1,8 +1,8 @@
 """`pilot`: the operator's command line. Reads the database itself, asks the store for every change.
 
-Reading works while the pipeline is down. Never writes to the database, never talks to the broker.
+Reading works while the pipeline is down. Never writes to the database; only `doctor` asks the broker, and reads.
 Exit codes: 0 done, 1 refused or not found, 3 no database yet, 64 usage, 69 the store did not answer, 75 too many
-operators at once, 78 configuration.
+operators at once, 77 the broker refused the login (doctor), 78 configuration.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 from loguru import logger
 
-from actors.console import asking, rules, steer, tables, text
+from actors.console import asking, doctor, rules, steer, tables, text
 from bus import messages
 from bus.clock import SystemClock, iso
 from bus.records import TradeIntent
@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(rules.app)
 app.add_typer(steer.app)
+app.command(epilog="Examples: pilot doctor; pilot --profile ./mine.toml doctor --json")(doctor.doctor)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 IntentId = Annotated[str, typer.Argument(metavar="ID", help="The intent's id, or the beginning of it.")]
@@ -46,10 +47,17 @@ IntentId = Annotated[str, typer.Argument(metavar="ID", help="The intent's id, or
 
 @app.callback()
 def options(
+    ctx: typer.Context,
     profile: Annotated[str | None, typer.Option(help="Settings to use. Default: PILOT_PROFILE, else paper.")] = None,
 ) -> None:
     """Look at the pipeline and steer it. Reading works while it is down."""
     asking.profile["name"] = profile
+    if ctx.invoked_subcommand == "doctor":
+        return  # it says what is wrong with .env among everything else
+    try:
+        os.environ.update(load.env_file())  # as the supervisor and honcho do it
+    except ConfigError as error:
+        asking.fail(str(error), ExitCode.CONFIG)
 
 
 @app.command()
@@ -209,11 +217,6 @@ def _is_date(given: str) -> bool:
 def main() -> NoReturn:
     """Run one command and exit with its code."""
     logger.remove()  # the store and the bus log; here only the answer counts
-    try:
-        os.environ.update(load.env_file())  # as the supervisor and honcho do it
-    except ConfigError as error:
-        sys.stderr.write(f"pilot: {error}\n")
-        sys.exit(ExitCode.CONFIG)
     try:
         app()
     except SystemExit as end:

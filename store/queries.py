@@ -31,9 +31,9 @@ from bus.records import (
 )
 from bus.vocabulary import Status
 from store import states
-from store.connection import DatabaseRefused, NoDatabase, open_reader
+from store.connection import SQLITE_MIN, DatabaseRefused, NoDatabase, open_reader
 
-__all__ = ["DatabaseRefused", "NoDatabase", "Reader", "columns", "order_of", "record_of"]
+__all__ = ["DatabaseRefused", "NoDatabase", "Reader", "columns", "order_of", "record_of", "sqlite_versions"]
 
 R = TypeVar("R", bound=Record)
 ROWS_MAX = 10_000
@@ -56,6 +56,11 @@ def order_of(row: tuple[Any, ...]) -> Order:
     found["plan"] = msgspec.json.decode(found["plan"], type=OrderPlan)
     found["baseline"] = tuple(json.loads(found["baseline"]))
     return msgspec.convert(found, Order)
+
+
+def sqlite_versions() -> tuple[str, str]:
+    """Return the version of the SQLite library in use, and the oldest one that is allowed."""
+    return apsw.sqlite_lib_version(), ".".join(map(str, SQLITE_MIN))
 
 
 class Reader:

@@ -61,7 +61,7 @@ class OpenAiAnalyst:
         """
         try:
             async with asyncio.timeout(START_S):
-                if await self._lists_the_model():
+                if await self.lists_the_model():
                     logger.info("Analyst ready: {} at {}", self._settings.model, self._host)
                     return
                 status, _, body = await self._endpoint.request("POST", "/chat/completions", self._probe())
@@ -72,7 +72,13 @@ class OpenAiAnalyst:
             return
         self._judge_probe(status, body)
 
-    async def _lists_the_model(self) -> bool:
+    async def lists_the_model(self) -> bool:
+        """Return whether the endpoint lists our model: one request, which costs no token.
+
+        Raises:
+            ConfigError: the endpoint refuses the key.
+            httpx.RequestError, chat.ResponseTooLarge: no complete answer.
+        """
         status, _, body = await self._endpoint.request("GET", "/models")
         if status in (401, 403):
             raise ConfigError(self._wrong(status, body, f"check the key in {self._settings.api_key_env}"))
@@ -240,6 +246,14 @@ def _key(settings: Llm, where: SplitResult) -> str | None:
     if not (key.isascii() and key.isprintable()):
         raise ConfigError(f"secret {settings.api_key_env} holds characters that no HTTP header may carry")
     return key
+
+
+def is_here(settings: Llm) -> bool:
+    """Return whether the endpoint is on this machine, where it may do without a key."""
+    try:
+        return _is_loopback(urlsplit(settings.base_url).hostname or "")
+    except ValueError:
+        return False
 
 
 def _is_loopback(host: str) -> bool:
