@@ -168,6 +168,8 @@ def failed(check: str, error: BrokerError, broker: Broker) -> Finding:
     if isinstance(error, Unauthorised):
         if broker.account_id and f"{broker.account_id!r} is not among" in said:
             fix = "set broker.account_id to one of those, the one whose dashboard you compared"
+        elif check != "login":
+            fix = "it let us in and refuses its own token: see whether the account is active at the broker"
         else:
             fix = f"put the right password into {broker.password_env}; do not try often: accounts get locked"
         return findings.fail(check, said, fix, LOGIN_REFUSED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
 import tempfile
@@ -14,15 +15,24 @@ from typing import Any
 
 import pytest
 
+from actors.compliance import day as days
+from actors.compliance import rulebook
 from actors.console import findings, machine, outside
+from bus import messages
+from bus.clock import SystemClock
+from bus.messages import Peer
+from bus.vocabulary import Outcome, Role
 from config import load
 from tests.kit import paper, scripted
+from tests.kit.desk import MONITOR, StoreHere
+from tests.kit.gate import DEFAULT_RULES, an_open_gate
 from tests.kit.llm_server import LlmServer, json_step
 from tests.kit.real_store import Ended, pilot
 from tests.kit.scripted import HANG, Server, a_login, an_instrument, reply
 
 HTML = b"<!DOCTYPE html><html><body>Attention Required!</body></html>"
 PASSWORD = "s3cret-of-nobody"
+PILOT = Peer(Role.PILOT, 1, "eeeeeeeeeeee")
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +99,14 @@ async def report(path: Path) -> tuple[int, dict[str, list[dict[str, Any]]], dict
     return ended.returncode, by_check, said
 
 
+@contextlib.contextmanager
+def a_store() -> Iterator[StoreHere]:
+    """The store of account 7 in the data folder."""
+    path = load.data_folder() / "decisions.db"
+    with contextlib.closing(StoreHere(path, SystemClock(), an_open_gate(account_id="7"))) as found:
+        yield found
+
+
 def two_symbols() -> bytes:
     pound = an_instrument(symbol="GBPUSD.", baseCurrency="GBP")
     return reply(200, [an_instrument(), pound])
@@ -102,7 +120,21 @@ async def test_refused_password_is_tried_once_and_nothing_is_asked_after_it(fold
     code, found, said = await report(profile(folder, server))
     assert (code, found["login"][0]["code"], said["requests"]) == (77, 77, 1)
     assert "PILOT_BROKER_PASSWORD" in found["login"][0]["fix"]
-    assert len(server.asked) == 1
+    assert (len(server.asked), len(found["login"]), "account" in found) == (1, 1, False)
+
+
+async def test_token_that_is_refused_at_once_costs_one_more_login_and_no_more(folder: Path, server: Server) -> None:
+    server.on("/balance", reply(401, {}))
+    code, found, said = await report(profile(folder, server))
+    assert (code, found["account"][0]["code"], said["requests"]) == (77, 77, 4)
+    assert (server.count("/mtr-login"), "symbols" in found) == (2, False)
+    assert "its own token" in found["account"][0]["fix"]
+
+
+async def test_secret_that_the_broker_quotes_back_is_blotted_out(folder: Path, server: Server) -> None:
+    server.on("/mtr-login", reply(404, {"said": PASSWORD}))
+    _, found, _ = await report(profile(folder, server))
+    assert '{"said": "***"}' in found["login"][0]["found"]
 
 
 async def test_login_of_another_account_is_refused_and_the_known_ones_are_named(folder: Path, server: Server) -> None:
@@ -209,6 +241,30 @@ async def test_env_file_that_others_can_read_does_not_hide_the_other_failures(
 async def test_unknown_profile_still_has_the_machine_looked_at(folder: Path) -> None:
     code, found, _ = await report(folder / "none.toml")
     assert (code, found["settings"][0]["state"], found["python"][0]["state"]) == (78, "fail", "ok")
+
+
+async def test_requests_kept_for_closing_are_not_spent_on_looking(folder: Path, server: Server) -> None:
+    with a_store() as store:
+        today = days.firm_days(rulebook.load(DEFAULT_RULES), store.clock.now())[0].day
+        spent = store.apply(MONITOR, messages.GrantRequests(day=today, reads=1_943, writes=0))
+        assert spent.outcome is Outcome.APPLIED
+        code, found, said = await report(profile(folder, server))
+    assert (code, said["requests"], server.asked) == (69, 0, [])
+    assert found["requests"][0]["found"] == "1943 of 2000 granted today; 7 left beside 50 for closing"
+
+
+async def test_rules_are_attested_only_as_they_stand_and_for_this_account(folder: Path, server: Server) -> None:
+    server.on("/effective-instruments", two_symbols())
+    path, rules = profile(folder, server), rulebook.load(DEFAULT_RULES)
+    with a_store() as store:
+        _, found, _ = await report(path)
+        assert (found["attested"][0]["state"], "pilot attest" in found["attested"][0]["fix"]) == ("warn", True)
+        word = messages.Attest(
+            operator="ann", account_id="7", rules=rules.name, rules_hash=rules.fingerprint, text="compared"
+        )
+        assert store.apply(PILOT, word).outcome is Outcome.APPLIED
+        code, found, _ = await report(path)
+        assert (code, found["attested"][0]["state"], found["requests"][0]["state"]) == (0, "ok", "ok")
 
 
 # ── warnings and all well ───────────────────────────────────────────────────
