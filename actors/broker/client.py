@@ -18,7 +18,17 @@ from actors.broker import instruments, raw, transport, wire
 from actors.broker.errors import BrokerError, NotSent, Refused, Unauthorised, UnknownOutcome, Unreadable
 from actors.broker.session import Session
 from actors.broker.transport import Budget, Transport
-from actors.broker.wire import Balance, Candle, ClosedPosition, Instrument, OpenRequest, PendingOrder, Position, Quote
+from actors.broker.wire import (
+    Balance,
+    Candle,
+    ClosedPosition,
+    Instrument,
+    OpenRequest,
+    PendingOrder,
+    PendingRequest,
+    Position,
+    Quote,
+)
 from bus import clock as clocks
 from bus.clock import Clock
 from config import settings
@@ -29,6 +39,8 @@ INTERVALS: dict[Interval, timedelta] = {
     "H1": timedelta(hours=1), "H4": timedelta(hours=4), "D1": timedelta(days=1), "W1": timedelta(days=7),
 }  # fmt: skip
 INSTRUMENTS_AGE_S_MAX = 300.0  # sessions open and close; contracts hardly change
+HISTORY_PIECE = timedelta(days=31)  # the longest span of the history that is asked for at once
+HISTORY_PIECES_MAX = 24  # requests for one history: a longer span, as by a wrong clock, comes in longer pieces
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -115,13 +127,20 @@ class BrokerClient:
         )
 
     async def closed_positions(self, since: datetime, until: datetime) -> tuple[ClosedPosition, ...]:
-        """Return the history rows closed between two times. A row can lag the event by seconds."""
+        """Return the history rows closed between two times, oldest first. A row can lag the event by seconds.
+
+        A span longer than `HISTORY_PIECE` costs a request a piece; a row in two answers, or twice in one, counts once.
+        Parts of one position are rows of their own.
+        """
         await self.instruments(float("inf"))
-        body = msgspec.json.encode({"from": clocks.iso(since), "to": clocks.iso(until)})
-        said = await self._read("POST", "/closed-positions", raw.Operations, body)
-        return tuple(
-            _made("/closed-positions", wire.closed_position, one, self._our_name(one.symbol)) for one in said.operations
-        )
+        where, found = "/closed-positions", dict[tuple[str, str, ClosedPosition], None]()
+        for begin, end in _pieces(since, until):
+            body = msgspec.json.encode({"from": clocks.iso(begin), "to": clocks.iso(end)})
+            said = await self._read("POST", where, raw.Operations, body)
+            for one in said.operations:
+                row = _made(where, wire.closed_position, one, self._our_name(one.symbol))
+                found[str(one.uid), str(one.closing_order_id), row] = None
+        return tuple(sorted((row for _, _, row in found), key=lambda row: row.closed_at))
 
     async def candles(self, symbol: str, interval: Interval, since: datetime, until: datetime) -> tuple[Candle, ...]:
         """Return finished bars, oldest first. A bar that has not ended by our clock is dropped.
@@ -150,17 +169,16 @@ class BrokerClient:
         """
         if not _is_sendable(order):
             raise NotSent(f"POST /position/open: no order: {order}")
-        if self._session.left_s() <= 0:
-            raise NotSent("POST /position/open: the token has expired; read the account first")
-        said = await self._line.write(
-            f"{self._session.prefix}/position/open",
-            wire.open_request(order),
-            headers=self._session.headers,
-            is_order=True,
-        )
-        if not said.order_id:
-            raise UnknownOutcome("POST /position/open: OK without an orderId")
-        return str(said.order_id)
+        return await self._order("/position/open", wire.open_request(order))
+
+    async def create_pending(self, order: PendingRequest) -> str:
+        """Send one order that waits for its price, once, and return its id. Verify by reading back.
+
+        An order like any other: never logs in first, and raises as `open_position` does.
+        """
+        if not _is_sendable(order) or not _is_price(order.activation_price):
+            raise NotSent(f"POST /pending-order/create: no order: {order}")
+        return await self._order("/pending-order/create", wire.create_pending_request(order))
 
     async def edit_position(self, position: Position, sl_price: Decimal, tp_price: Decimal) -> None:
         """Set stop and target (0 = none) of an open position, both each time. Verify by reading back.
@@ -180,6 +198,42 @@ class BrokerClient:
         """
         await self._write("/position/close", wire.close_request(position))
 
+    async def close_partially(self, position: Position, volume: Decimal) -> None:
+        """Close `volume` lots of an open position that has more. Verify by reading back.
+
+        Raises:
+            NotSent, Refused: it is as it was; NotSent also when `volume` is no part of it.
+            UnknownOutcome: a part may be closed; sent again, another part would be.
+        """
+        if not (volume.is_finite() and 0 < volume < position.volume):
+            raise NotSent(f"POST /position/close-partially: {volume} is no part of {position.volume} lots")
+        await self._write("/position/close-partially", wire.close_partially_request(position, volume))
+
+    async def edit_pending(
+        self, waiting: PendingOrder, activation_price: Decimal, sl_price: Decimal, tp_price: Decimal
+    ) -> None:
+        """Set price, stop and target (0 = none) of a waiting order, all three each time.
+
+        Brokers answer an edit with an empty body: that it returned proves nothing. Read back before relying on it.
+
+        Raises:
+            NotSent, Refused: nothing changed.
+            UnknownOutcome: it may have changed, or the order has become a position meanwhile.
+        """
+        if not _is_price(activation_price) or not all(one.is_finite() and one >= 0 for one in (sl_price, tp_price)):
+            raise NotSent(f"POST /pending-order/edit: no prices: {activation_price}, {sl_price}, {tp_price}")
+        body = wire.edit_pending_request(waiting, activation_price, sl_price, tp_price)
+        await self._write("/pending-order/edit", body, may_say_nothing=True)
+
+    async def cancel_pending(self, waiting: PendingOrder) -> None:
+        """Cancel a waiting order. Verify by reading back: orders and positions.
+
+        Raises:
+            NotSent, Refused: it waits as before, or has become a position meanwhile.
+            UnknownOutcome: it may be cancelled; also where the broker said OK together with an error code.
+        """
+        await self._write("/pending-order/cancel", wire.cancel_pending_request(waiting))
+
     # ── inside ──────────────────────────────────────────────────────────────
 
     async def _get(self, path: str, kind: type[R]) -> R:
@@ -194,18 +248,28 @@ class BrokerClient:
                 method, self._session.prefix + path, headers=self._session.headers, body=body
             )
         except Unauthorised:
-            await self._session.login(seen_expiry)
+            await self._session.renew(seen_expiry)
             answer = await self._line.read(
                 method, self._session.prefix + path, headers=self._session.headers, body=body
             )
         return transport.decode(answer, kind, f"{method} {path}")
 
-    async def _write(self, path: str, body: bytes) -> None:
+    async def _order(self, path: str, body: bytes) -> str:
+        if self._session.left_s() <= 0:
+            raise NotSent(f"POST {path}: the token has expired; read the account first")
+        said = await self._line.write(self._session.prefix + path, body, headers=self._session.headers, is_order=True)
+        if not said.order_id:
+            raise UnknownOutcome(f"POST {path}: OK without an orderId")
+        return str(said.order_id)
+
+    async def _write(self, path: str, body: bytes, *, may_say_nothing: bool = False) -> None:
         try:
             await self._session.ensure()
         except BrokerError as error:
             raise NotSent(f"POST {path}: could not log in: {error}") from error
-        await self._line.write(self._session.prefix + path, body, headers=self._session.headers)
+        await self._line.write(
+            self._session.prefix + path, body, headers=self._session.headers, may_say_nothing=may_say_nothing
+        )
 
     async def _listed(self, symbol: str) -> Instrument:
         """Return the instrument. Raises Refused when the broker does not list the symbol."""
@@ -227,7 +291,20 @@ class BrokerClient:
         return self._our_names.get(broker_symbol) or instruments.without_suffix(broker_symbol)
 
 
-def _is_sendable(order: OpenRequest) -> bool:
+def _pieces(since: datetime, until: datetime) -> list[tuple[datetime, datetime]]:
+    """Return a span in pieces that share their edges, oldest first; at least one."""
+    length = max(HISTORY_PIECE, (until - since) / HISTORY_PIECES_MAX)
+    edges = [since]
+    while edges[-1] + length < until and len(edges) < HISTORY_PIECES_MAX:
+        edges.append(edges[-1] + length)
+    return list(zip(edges, [*edges[1:], until], strict=True))
+
+
+def _is_price(value: Decimal) -> bool:
+    return value.is_finite() and value > 0
+
+
+def _is_sendable(order: OpenRequest | PendingRequest) -> bool:
     """Return whether volume, stop and target are numbers that an order can have."""
     prices = (order.sl_price, order.tp_price)
     return order.volume.is_finite() and order.volume > 0 and all(one.is_finite() and one >= 0 for one in prices)

@@ -128,6 +128,8 @@ class Closed(Said, frozen=True):
     close_reason: str = ""
     stop_loss: Decimal | None = None
     take_profit: Decimal | None = None
+    uid: str | int = ""
+    closing_order_id: str | int = field(name="closingOrderID", default="")
 
 
 class Operations(Said, frozen=True):

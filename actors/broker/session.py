@@ -6,6 +6,7 @@ Used by `broker.client`. Never logs a token, never picks "the only account": a b
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 import msgspec
 from loguru import logger
@@ -19,6 +20,8 @@ from config import settings
 TOKEN_S = 900.0  # lifetime of a token. Source: Match-Trader's documentation
 RENEW_S = 60.0  # a token with less than this left is renewed before the next request
 REFUSED_PAUSE_S = 60.0  # wrong passwords in a row lock accounts
+HOUR_S = 3_600.0
+RENEWALS_PER_HOUR_MAX = 12  # after a 401. Logins at a token's end come on top, 4.3 an hour, and are never put off
 
 
 class Session:
@@ -35,6 +38,7 @@ class Session:
         self._expires_at = 0.0  # monotonic
         self._refused_until = 0.0  # monotonic
         self._refusal = ""
+        self._renewed_at: deque[float] = deque(maxlen=RENEWALS_PER_HOUR_MAX)  # monotonic
 
     @property
     def headers(self) -> dict[str, str]:
@@ -73,6 +77,26 @@ class Session:
                 self._refused_until = self._clock.monotonic() + REFUSED_PAUSE_S
                 self._refusal = str(error)
                 raise
+
+    async def renew(self, seen_expiry: float) -> None:
+        """Log in because the broker refused the token that ends at `seen_expiry`, unless somebody has already.
+
+        Bounded, so that a broker that refuses every token is not asked for a new one with every read; the old token
+        stays in use then, and a login at its end is not put off.
+
+        Raises:
+            Unauthorised: too many tokens were refused within the hour, or as `login` does.
+            Transient, Blocked, Refused: as any read.
+        """
+        now = self._clock.monotonic()
+        if seen_expiry == self._expires_at:
+            if len(self._renewed_at) == RENEWALS_PER_HOUR_MAX and now - self._renewed_at[0] < HOUR_S:
+                raise Unauthorised(
+                    f"the broker refused {RENEWALS_PER_HOUR_MAX} valid tokens within an hour (401); no new login for "
+                    f"another {HOUR_S - now + self._renewed_at[0]:.0f} s, or until the token ends"
+                )
+            self._renewed_at.append(now)
+        await self.login(seen_expiry)
 
     @property
     def expires_at(self) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import zlib
 from importlib import metadata
 from typing import Protocol, TypeVar
 
@@ -31,7 +32,7 @@ from actors.broker.errors import (
 from bus import failpoints
 from config import load, settings
 
-BODY_BYTES_MAX = 4_194_304
+BODY_BYTES_MAX = 4_194_304  # as sent, and again once unpacked
 QUOTED_CHARS = 80
 RETRY_AFTER_S_MAX = 3_600.0
 NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
@@ -124,6 +125,7 @@ class Transport:
             headers={
                 "User-Agent": f"prop-firm-pilot/{_version()}",
                 "Accept": "application/json",
+                "Accept-Encoding": "gzip",
             },
         )
 
@@ -160,9 +162,12 @@ class Transport:
         self.dated = answer.date
         return _checked_read(answer, f"{method} {path}")
 
-    async def write(self, path: str, body: bytes, *, headers: dict[str, str], is_order: bool = False) -> raw.Written:
+    async def write(
+        self, path: str, body: bytes, *, headers: dict[str, str], is_order: bool = False, may_say_nothing: bool = False
+    ) -> raw.Written:
         """POST once, on a connection of its own, and return the broker's OK. An order waits for no grant.
 
+        With `may_say_nothing`, a 2xx without a body returns a `Written` without a status: the caller has to look.
         Only three answers are certain: status OK, status REJECTED, and 400 in JSON. All others, 401, 403 and 429
         among them, may come from a proxy that had passed the order on, and nothing in the broker's documents says
         otherwise; taking them for "not done" would gain one minute and risk an order nobody knows of.
@@ -185,6 +190,8 @@ class Transport:
             except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
                 raise UnknownOutcome(f"{where}: {_named(error)}") from error
         failpoints.reach("broker.after_write")
+        if may_say_nothing and 200 <= answer.status < 300 and not answer.body.strip():
+            return raw.Written()
         return _checked_write(answer, where)
 
     async def _pay(self, where: str, *, is_order: bool) -> None:
@@ -205,7 +212,7 @@ class Transport:
         async with asyncio.timeout(self._deadline_s):
             async with client.stream(method, path, headers=sent, content=body) as response:
                 received = bytearray()
-                async for chunk in response.aiter_bytes():
+                async for chunk in response.aiter_raw():
                     received += chunk
                     if len(received) > BODY_BYTES_MAX:
                         raise TooLarge(f"more than {BODY_BYTES_MAX} bytes")
@@ -214,7 +221,7 @@ class Transport:
                     response.headers.get("content-type", ""),
                     response.headers.get("retry-after", ""),
                     response.headers.get("date", ""),
-                    bytes(received),
+                    _unpacked(bytes(received), response.headers.get("content-encoding", "")),
                 )
 
 
@@ -228,6 +235,29 @@ def decode(answer: Answer, kind: type[T], where: str) -> T:
         raise Unreadable(
             f"{where}: expected JSON, found {answer.content_type or 'no type'}: {answer.quoted()}"
         ) from error
+
+
+def _unpacked(body: bytes, encoding: str) -> bytes:
+    """Return the body without its compression; never more than the limit, however small it arrived.
+
+    Raises:
+        TooLarge: it unpacks to more than `BODY_BYTES_MAX`.
+        httpx.DecodingError: it is no gzip, its end is missing, or it is packed in a way we did not ask for.
+    """
+    if encoding.lower() in ("", "identity"):
+        return body
+    if encoding.lower() not in ("gzip", "x-gzip"):
+        raise httpx.DecodingError(f"content-encoding was {encoding[:40]!r}; asked for gzip")
+    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        unpacked = unpacking.decompress(body, BODY_BYTES_MAX + 1)
+    except zlib.error as error:
+        raise httpx.DecodingError(f"said to be gzip: {error}") from error
+    if len(unpacked) > BODY_BYTES_MAX:
+        raise TooLarge(f"unpacks to more than {BODY_BYTES_MAX} bytes")
+    if not unpacking.eof or unpacking.unused_data:
+        raise httpx.DecodingError("said to be gzip, but ends too early or too late")
+    return unpacked
 
 
 def _checked_read(answer: Answer, where: str) -> Answer:

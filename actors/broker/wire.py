@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import cast
+from typing import Literal, cast
 
 import msgspec
 from msgspec import Struct
@@ -103,7 +103,11 @@ class PendingOrder(Struct, frozen=True, kw_only=True):
 
 
 class ClosedPosition(Struct, frozen=True, kw_only=True):
-    """One row of the history. `id` is the position's; `reason` the broker's word (paper: SL, TP, MANUAL, STOP_OUT)."""
+    """One row of the history: a close of a position, in whole or in part.
+
+    `id` is the position's, the same in the rows of its parts; `reason` is the broker's word (paper: SL, TP, MANUAL,
+    STOP_OUT).
+    """
 
     id: str
     symbol: str
@@ -140,6 +144,18 @@ class OpenRequest(Struct, frozen=True, kw_only=True):
     broker_symbol: str
     side: Side
     volume: Decimal
+    sl_price: Decimal
+    tp_price: Decimal
+
+
+class PendingRequest(Struct, frozen=True, kw_only=True):
+    """An order that shall wait for its price. Prices are absolute; a stop or target of 0 is none."""
+
+    broker_symbol: str
+    kind: Literal["LIMIT", "STOP"]
+    side: Side
+    volume: Decimal
+    activation_price: Decimal
     sl_price: Decimal
     tp_price: Decimal
 
@@ -314,6 +330,46 @@ def close_request(held: Position) -> bytes:
         {
             "positionId": held.id, "instrument": held.broker_symbol, "orderSide": held.side,
             "volume": format(held.volume, "f"),
+        }
+    )  # fmt: skip
+
+
+def close_partially_request(held: Position, volume: Decimal) -> bytes:
+    """Return the body of `position/close-partially`: as of a close, but the volume to close as a number."""
+    return NUMBERS.encode(
+        {"positionId": held.id, "instrument": held.broker_symbol, "orderSide": held.side, "volume": volume}
+    )
+
+
+def create_pending_request(order: PendingRequest) -> bytes:
+    """Return the body of `pending-order/create`. Source of `price`: public clients; the documents name no body."""
+    return NUMBERS.encode(
+        {
+            "instrument": order.broker_symbol, "orderSide": order.side, "volume": order.volume, "type": order.kind,
+            "price": order.activation_price, "slPrice": order.sl_price, "tpPrice": order.tp_price, "isMobile": False,
+        }
+    )  # fmt: skip
+
+
+def edit_pending_request(
+    waiting: PendingOrder, activation_price: Decimal, sl_price: Decimal, tp_price: Decimal
+) -> bytes:
+    """Return the body of `pending-order/edit`: full context; the price is called `priceOrder` here."""
+    return NUMBERS.encode(
+        {
+            "id": waiting.id, "instrument": waiting.broker_symbol, "orderSide": waiting.side, "type": waiting.kind,
+            "volume": waiting.volume, "priceOrder": activation_price, "slPrice": sl_price, "tpPrice": tp_price,
+            "isMobile": False,
+        }
+    )  # fmt: skip
+
+
+def cancel_pending_request(waiting: PendingOrder) -> bytes:
+    """Return the body of `pending-order/cancel`."""
+    return NUMBERS.encode(
+        {
+            "id": waiting.id, "instrument": waiting.broker_symbol, "orderSide": waiting.side, "type": waiting.kind,
+            "isMobile": False,
         }
     )  # fmt: skip
 
