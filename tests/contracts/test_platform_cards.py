@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from actors.broker import client as client_module
 from actors.broker import wire
 from actors.broker.errors import NotSent, Refused, Transient, Unauthorised, UnknownOutcome, Unreadable
 from tests.kit import cards, paper, scripted
@@ -209,6 +210,12 @@ async def test_a_span_of_31_days_is_one_request_and_one_of_a_wrong_clock_a_bound
             assert server.count("/closed-positions") == requests
             last = json.loads(server.asked[-1].body)["to"]
             assert datetime.fromisoformat(last) == since + timedelta(days=days)
+
+
+def test_pieces_that_do_not_divide_evenly_are_not_one_more() -> None:
+    since = datetime(1990, 1, 1, tzinfo=UTC)
+    pieces = client_module._pieces(since, until := since + timedelta(days=30_000, microseconds=5))
+    assert (len(pieces), pieces[0][0], pieces[-1][1]) == (24, since, until)
 
 
 async def test_a_repeated_row_counts_once_and_two_equal_parts_of_a_position_twice() -> None:
