@@ -13,7 +13,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,16 @@ from bus import acklog, messages, runtime
 from bus.clock import SystemClock
 from bus.errors import NoAnswer
 from bus.link import Link
+from bus.records import Halt, Order, TradeIntent
 from bus.vocabulary import OrderStatus, Role
 from config import load
 from config.settings import Bus
-from store.queries import DatabaseRefused, Reader
+from store.queries import DatabaseRefused
 from supervisor import pidfile
 from tests.chaos import checker, histories, recovery
 from tests.chaos.checker import Finding
 from tests.chaos.figures import Tally
+from tests.chaos.histories import Histories
 from tests.kit import analysis, pipeline
 from tests.kit.pipeline import Pipeline
 
@@ -72,6 +74,7 @@ ASK_S = 15.0
 STOP_S = 20.0
 STEP_S = 0.02
 OWN_SLOT = 50
+UNRESOLVED = (OrderStatus.RESERVED, OrderStatus.UNKNOWN)
 
 
 class Stuck(Exception):
@@ -294,40 +297,53 @@ class Rig:
 
     def at_rest(self) -> bool:
         """Return whether nothing is under way: every intent ended or opened, every close known, everybody alive."""
+        return self.rest() is not None
+
+    def rest(self) -> Histories | None:
+        """Return the histories in which nothing is under way, None while something is.
+
+        Who calls the pipeline at rest checks this very reading: by the next one, another scan may have begun something.
+        """
+        if len(self.children()) < self.wanted:
+            return None
         try:
-            with self.run.reader() as reader:
-                if reader.unresolved_orders() or (reader.live_intents() and not self._is_halted(reader)):
-                    return False
-            if len(self.children()) < self.wanted:
-                return False
+            with self.run.reader() as reader:  # cheap, and mostly enough to see that something is
+                if _is_busy(reader.unresolved_orders(), reader.live_intents(), reader.halts()):
+                    return None
             found = self.histories()
         except DatabaseRefused:
-            return False
-        return not any(checker.closed_at_the_broker_is_closed_here(found))
-
-    def _is_halted(self, reader: Reader) -> bool:
-        return any(halt.kind == "hard" for halt in reader.halts())
+            return None
+        unresolved = [order for order in found.orders if order.status in UNRESOLVED]
+        live = [intent for intent in found.intents if intent.status not in checker.ENDED]
+        if _is_busy(unresolved, live, found.halts) or any(checker.closed_at_the_broker_is_closed_here(found)):
+            return None
+        return found
 
     def come_to_rest(self, what: str, deadline_s: float = REST_S) -> bool:
         """Wait for rest, measure the recoveries, check everything. False, with the finding, when something is wrong."""
-        before = len(self.tally.findings)
-        if not self.wait(self.at_rest, deadline_s):
+        before, rested = len(self.tally.findings), list[Histories]()
+
+        def is_over() -> bool:
+            rested.extend(filter(None, (self.rest(),)))
+            return bool(rested)
+
+        if not self.wait(is_over, deadline_s):
             self.report("the pipeline recovers", f"{what}: not at rest after {deadline_s:g} s: {self._state()}")
         self.measure()
-        self.check(what, at_rest=True)
+        self.check(what, at_rest=True, found=rested[-1] if rested else None)
         return len(self.tally.findings) == before
 
-    def check(self, what: str, *, at_rest: bool) -> None:
-        """Hold the checker's verdict against the run."""
+    def check(self, what: str, *, at_rest: bool, found: Histories | None = None) -> None:
+        """Hold the checker's verdict against the run: as it is now, or as it was `found`."""
         try:
-            found = self.histories()
+            found = found or self.histories()
         except DatabaseRefused as error:
             self.report("the database can be read", f"{what}: {error}")
             return
         for finding in checker.check(found, at_rest=at_rest):
             self.tally.findings.append(Finding(finding.check, finding.category, f"{what}: {finding.text}"))
 
-    def histories(self) -> histories.Histories:
+    def histories(self) -> Histories:
         return histories.read(self.run.data, self.acks)
 
     def report(self, name: str, text: str) -> None:
@@ -346,6 +362,11 @@ class Rig:
                 halts = [halt.reason for halt in reader.halts()]
             return f"{self.run.counts()}, {unresolved} unresolved, halts {halts}, alive {sorted(self.children())}"
         return f"no database, alive {sorted(self.children())}"
+
+
+def _is_busy(unresolved: Collection[Order], live: Collection[TradeIntent], halts: Iterable[Halt]) -> bool:
+    """Return whether something is under way. Behind a hard halt intents may wait; no order may."""
+    return bool(unresolved) or (bool(live) and not any(halt.kind == "hard" for halt in halts))
 
 
 def _parent(pid: int) -> int:
