@@ -11,7 +11,6 @@ import contextlib
 import os
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -388,7 +387,7 @@ def rigged(
     sections = {name: dict(values) for name, values in SETTINGS.items()}
     for name, values in (changes or {}).items():
         sections.setdefault(name, {}).update(values)
-    folder = Path(tempfile.mkdtemp(prefix="pr-", dir="/tmp"))
+    folder = pipeline.new_folder("pr-")
     try:
         if not strict:
             sections["compliance"] = {"rules": str(_write_rules(folder))}

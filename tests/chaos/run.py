@@ -3,23 +3,25 @@
 Parts run beside each other, each in a process of its own with a pipeline of its own. First every point once with kill,
 and all disasters; then other actions and later passes until the time of the sweep is over or a run meets no fault;
 then, alone, the speed of recovery. The last line is one JSON object; exit code 1 when anything did not hold. Leaves no
-process and no file behind.
+process and no file behind, also when it is ended by Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import multiprocessing
 import os
 import random
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from typing import Any
 from tests.chaos import disasters, rig, storm, sweep, zombie
 from tests.chaos.checker import Finding
 from tests.chaos.figures import Tally, last_line
-from tests.kit import leftovers, points
+from tests.kit import leftovers, pipeline, points
 
 SEEDS = Path(__file__).with_name("seeds.txt")
 LANES = 3  # a pipeline waits more than it computes: three keep two cores busy
@@ -49,7 +51,9 @@ def main() -> int:
     asked = _arguments()
     seed = asked.seed if asked.seed is not None else secrets.randbelow(1_000_000)
     os.environ[leftovers.MARK] = f"chaos-{os.getpid()}"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     folder = Path(tempfile.mkdtemp(prefix="chaos-", dir="/tmp"))
+    os.environ[pipeline.FOLDER_ENV] = str(folder)
     total, began = Tally(), time.monotonic()
     try:
         minutes = f" MINUTES={asked.minutes:g}" if asked.minutes is not None else ""
@@ -171,7 +175,7 @@ def _storms(seconds: float, seed: int, warm: Path) -> list[Part]:
 def _run(parts: list[Part], total: Tally) -> None:
     """Run the parts beside each other and add up what they did."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(LANES, len(parts)), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(LANES, len(parts)), mp_context=context) as pool, _ended_with_us(pool):
         asked: dict[Future[Tally], str] = {pool.submit(work, *given): name for name, work, given in parts}
         for done in as_completed(asked):
             if (failed := done.exception()) is not None:
@@ -185,14 +189,32 @@ def _run(parts: list[Part], total: Tally) -> None:
             _say(f"[{name or 'sweep'}] {verdict}: {tally.kills} kills, {tally.faults} faults. {' '.join(tally.notes)}")
 
 
+@contextlib.contextmanager
+def _ended_with_us(pool: ProcessPoolExecutor) -> Iterator[None]:
+    """When this run is ended from outside, end its parts and their pipelines with it."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        pool.shutdown(wait=False, cancel_futures=True)
+        while left := _ours():  # a supervisor may start one more before its own turn comes
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+        raise
+
+
+def _ours() -> dict[int, str]:
+    """Return the processes of this run; Python's own helper lives as long as we do."""
+    return {pid: name for pid, name in leftovers.find().items() if "resource_tracker" not in name}
+
+
 def _left_behind() -> dict[int, str]:
-    """Return the processes of this run that still live after a while; Python's own helper lives as long as we do."""
+    """Return the processes of this run that still live after a while."""
     end = time.monotonic() + LEAVE_S
-    while True:
-        left = {pid: name for pid, name in leftovers.find().items() if "resource_tracker" not in name}
-        if not left or time.monotonic() >= end:
-            return left
+    while (left := _ours()) and time.monotonic() < end:
         time.sleep(0.1)
+    return left
 
 
 def _old_seeds() -> list[int]:

@@ -31,6 +31,7 @@ from tests.kit.eventually import eventually
 
 T = TypeVar("T")
 BIN = Path(sys.executable).parent
+FOLDER_ENV = "PILOT_TEST_FOLDER"  # of a run that removes whatever its parts leave; paths of sockets must stay short
 RULES = load.RULES / "e8-signature-50k.toml"
 DEFAULTS: dict[str, dict[str, Any]] = {
     "scanner": {"seeds": 1, "bar_age_days_max": 3_650, "history_bars_min": 400, "train_bars_max": 500},
@@ -232,6 +233,11 @@ class Pipeline:
         return path
 
 
+def new_folder(prefix: str) -> Path:
+    """Return a new folder with a short path."""
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=os.environ.get(FOLDER_ENV, "/tmp")))
+
+
 def free_port() -> int:
     """Return a loopback port that is free now."""
     with socket.socket() as probe:
@@ -242,7 +248,7 @@ def free_port() -> int:
 @contextlib.contextmanager
 def running(**changes: dict[str, Any]) -> Iterator[Pipeline]:
     """Make a pipeline whose settings differ from the test defaults by `changes`, by section. Leaves nothing behind."""
-    folder = Path(tempfile.mkdtemp(prefix="pp-", dir="/tmp"))
+    folder = new_folder("pp-")
     found = Pipeline(folder, changes)
     try:
         yield found
