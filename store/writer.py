@@ -23,8 +23,9 @@ from config.settings import Bus, Store
 from store import commands, halts, queries
 from store.certificate import Gate
 from store.commands import Stale
-from store.decisions import DecisionStore, Refused
+from store.decisions import STORE, DecisionStore, Refused
 from store.recovery import Changes, Lease, Registry
+from store.wallclock import WallClock
 
 Send = tuple[Peer, FromStore]
 
@@ -56,6 +57,7 @@ class Writer:
         self.epoch = self.read.store_epoch()
         self.registry = Registry(beat_s=bus.beat_s, dead_s=bus.dead_s, now_s=now_s)
         self.sends: list[Send] = []
+        self._wall_clock = WallClock(db, now_s=now_s)
         self._load_leases()
 
     # ── one batch ───────────────────────────────────────────────────────────
@@ -72,6 +74,7 @@ class Writer:
         self.decisions.journal.moves.clear()
         self.db.execute("BEGIN IMMEDIATE")
         try:
+            self._look_at_the_clock(tick=tick)
             for envelope in ordered:
                 self._take(envelope)
             if tick:
@@ -88,8 +91,20 @@ class Writer:
             raise
         if envelopes:
             reach("store.after_commit")
+        self._wall_clock.keep(now, now_s)
         self._log_moves()
         return self.sends
+
+    def _look_at_the_clock(self, *, tick: bool) -> None:
+        """Move what waits when the wall clock was set back, before anything is decided by it."""
+        back = self._wall_clock.turned_back(self.now, self.now_s)
+        if back:
+            moved = self._wall_clock.move(back)
+            text = f"the wall clock went back by {back.total_seconds():.0f} s: {moved} waiting intents moved with it"
+            halts.alert(self, STORE, "warning", "clock", text)
+            logger.warning("{}", text[0].upper() + text[1:])
+        if back or tick:
+            self._wall_clock.write(self.now)
 
     def _log_moves(self) -> None:
         """Tell what was committed, one line an arrow."""
