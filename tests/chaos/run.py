@@ -69,8 +69,7 @@ def main() -> int:
     if left := _left_behind():
         total.findings.append(Finding("nothing is left behind", "illegal", f"processes: {left}"))
     _remember(total.failed_seeds)
-    for finding in total.findings:
-        _say(f"VIOLATION ({finding.category}) {finding.check}: {finding.text}")
+    _say_findings(total)
     _say(f"{len(total.recovery_ms)} recoveries measured; took {time.monotonic() - began:.0f} s")
     _say(last_line(total, seed))
     return 1 if total.findings else 0
@@ -187,6 +186,7 @@ def _run(parts: list[Part], total: Tally) -> None:
                 continue
             verdict = f"{len(tally.findings)} VIOLATIONS" if tally.findings else "held"
             _say(f"[{name or 'sweep'}] {verdict}: {tally.kills} kills, {tally.faults} faults. {' '.join(tally.notes)}")
+            _say_findings(tally)  # now, too: a long run may be ended before its end
 
 
 @contextlib.contextmanager
@@ -229,6 +229,11 @@ def _remember(seeds: list[int]) -> None:
         for seed in seeds:
             if seed not in known:
                 file.write(f"{seed}\n")
+
+
+def _say_findings(tally: Tally) -> None:
+    for finding in tally.findings:
+        _say(f"VIOLATION ({finding.category}) {finding.check}: {finding.text}")
 
 
 def _say(text: str) -> None:
