@@ -151,7 +151,9 @@ def _meet(rig: Rig, batch: Batch, action: str, nth: int) -> bool:
         _wait(rig, batch, FIRE_S)
     if any(point.endswith(ASKED) for point in batch):
         rig.run.run("status", timeout_s=20)
-    _let_starts_pass(rig, [point for point in batch if not rig.run.fired(point)])
+    # Passes are counted within one life of a process: a replacement begins anew, and passes what a start passes once.
+    others = [point for point in batch if nth == 1 or point.startswith("supervisor.")]
+    _let_starts_pass(rig, [point for point in others if not rig.run.fired(point)])
     _note(rig, batch, action, nth)
     if any(point.endswith("_release") for point in batch):
         _cancel_waiting(rig)
