@@ -184,8 +184,9 @@ class Routes:
     async def _instruments(self, _: Request) -> Response:
         venue = self._venue
         rows = [
-            views.instrument(one, venue.market.is_open, venue.settings.sessions) for one in venue.terms.values()
-        ]  # fmt: skip
+            views.instrument(one, venue.market.trades(symbol), venue.trading_hours(symbol))
+            for symbol, one in venue.terms.items()
+        ]
         return _answer(rows, NUMBERS)
 
     async def _quotations(self, request: Request) -> Response:
