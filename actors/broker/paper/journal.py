@@ -95,9 +95,7 @@ class Journal(Generic[T]):
                 file.flush()
                 os.fsync(file.fileno())
             reach("paper.after_rotate")
-            reach(
-                "paper.before_put_aside"
-            )  # renaming the old file away: for a moment there is only the new one's draft
+            reach("paper.before_put_aside")  # renaming the old account or ledger: then there is only the draft
             self.path.rename(aside)
             reach("paper.after_put_aside")
             self._end_rotation()
