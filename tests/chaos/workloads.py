@@ -186,8 +186,9 @@ def full_files(turn: Turn) -> None:
     turn.arm()
     for _ in range(TRIES_MAX):
         turn.rig.feed(2)
-        turn.rig.close_positions(keep=1)
         turn.wait(seconds=FIRE_S / 2)
+        turn.rig.wait(turn.rig.at_rest, SETTLE_S)
+        turn.rig.close_positions(keep=1)
         if not turn.left():
             return
 

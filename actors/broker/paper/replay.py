@@ -51,7 +51,7 @@ class Series:
         if len(self.times) < BARS_MIN:
             raise ValueError(f"{terms.symbol}: {len(self.times)} bars; at least {BARS_MIN} are needed")
         steps = Counter(later - earlier for earlier, later in itertools.pairwise(self.times))
-        self.length_ms = steps.most_common(1)[0][0]
+        self.length_ms = min(steps, key=lambda step: (-steps[step], step))  # the usual one, of two the shorter
         if self.length_ms < LENGTH_MS_MIN:
             raise ValueError(f"{terms.symbol}: bars of {self.length_ms} ms; at least {LENGTH_MS_MIN}")
 
