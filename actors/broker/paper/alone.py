@@ -86,13 +86,12 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: list[str]) -> NoReturn:
     """Serve until Ctrl-C or SIGTERM and exit with a code of `ExitCode`."""
     parser = _parser()
-    said = parser.parse_args(arguments)
-    logs.configure("paper", stream=sys.stderr)
-    code = ExitCode.OK
     try:
-        asked = _asked(said)
+        asked = _asked(parser.parse_args(arguments))
     except load.ConfigError as error:
         parser.error(str(error))
+    logs.configure("paper", stream=sys.stderr)  # standard output is for what a harness reads
+    code = ExitCode.OK
     try:
         with contextlib.ExitStack() as stack:
             folder = asked.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paper-")))
