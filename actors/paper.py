@@ -41,11 +41,14 @@ class Paper(actor.Actor):
 
         Raises:
             ConfigError: the port is taken, or the account on disk is none of ours.
+            LockHeld: the account on disk is served by another process.
             OSError: the disk takes no more; what was not written was not answered.
         """
         paper = self.settings.paper
         bound = server.bind(paper.host, paper.port)  # before the files: a second paper broker must not touch them
-        venue = Venue(paper, self.settings.symbols, load.data_folder() / "paper", self.clock)
+        folder = load.data_folder() / "paper"
+        hosting.own(folder)
+        venue = Venue(paper, self.settings.symbols, folder, self.clock)
         faults = from_environment(os.environ.get(FAULTS_ENV, ""), salt=str(venue.ledger.lines))
 
         def ready() -> None:

@@ -145,6 +145,12 @@ def test_a_margin_call_is_said_once_and_a_stop_out_closes_the_worst_until_it_is_
         assert [(done.id, done.reason) for done in found.book.history] == [(worst, "STOP_OUT")]
 
 
+def test_a_stop_out_above_the_margin_call_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"paper\.stop_out_level was 0\.9; allowed up to .* = 0\.8"):
+        with opened(tmp_path, TurnedClock(moment(MONDAY)), stop_out_level=0.9, margin_call_level=0.8):
+            pass
+
+
 # ── played bars ─────────────────────────────────────────────────────────────
 
 WEEKEND = [
@@ -233,7 +239,7 @@ def test_what_one_tick_cannot_play_the_next_ones_do_and_a_restart_leaves_nothing
         clock.advance(2.9)
         found.tick()
         first = found.times.calendar_ms
-        assert found.times.due_ms > 0
+        assert found.times.due_ms > 0 and found._lags
     with opened(tmp_path, clock, speed=3_600.0, bars_start="2024-03-03T22:00", **bars(tmp_path)) as found:
         assert found.times.calendar_ms >= first
         for _ in range(5):

@@ -218,7 +218,9 @@ def test_the_scanners_feeds_can_be_played(tmp_path: Path) -> None:
 
 def test_the_walk_loads_neither_numpy_nor_lightgbm() -> None:
     code = (
-        "import sys, actors.paper, actors.broker.paper.alone; "
+        "import sys, actors.paper; from actors.broker.paper import alone, listing, sources; "
+        "from config import settings; "
+        "paper = settings.Paper(); sources.make(paper, listing.listed(paper, ['EURUSD'])); "
         "print([name for name in ('numpy', 'lightgbm', 'actors.market') if name in sys.modules])"
     )
     said = subprocess.run([sys.executable, "-c", code], cwd=load.ROOT, capture_output=True, text=True, check=True)

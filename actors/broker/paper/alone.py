@@ -27,7 +27,7 @@ from actors.broker.paper import bar_files, hosting, server
 from actors.broker.paper.access import Access
 from actors.broker.paper.faults import from_environment
 from actors.broker.paper.venue import Venue
-from bus import logs, runtime
+from bus import logs
 from bus.clock import SystemClock
 from bus.errors import LockHeld
 from bus.vocabulary import ExitCode
@@ -122,7 +122,7 @@ async def _serve(asked: Asked, folder: Path) -> None:
     clock = SystemClock()
     bound = server.bind(asked.paper.host, asked.port)  # before the files, as under the supervisor
     with contextlib.closing(bound):
-        _own(folder)
+        hosting.own(folder)
         venue = Venue(asked.paper, asked.symbols or _of_the_file(asked.paper), folder, clock)
         access = Access(asked.broker, clock)
         faults = from_environment(asked.faults, salt=str(venue.ledger.lines))
@@ -132,15 +132,6 @@ async def _serve(asked: Asked, folder: Path) -> None:
             bound, venue, access, faults, sleep=sleep, ready=lambda: _announce(asked, access, url), ticked=lambda: None
         )
     logger.info("Stopped as asked")
-
-
-def _own(folder: Path) -> None:
-    """Take the folder for this process. Raises ConfigError, or LockHeld when another one has it."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        runtime.acquire_lock(folder / "paper.lock", "paper")
-    except OSError as error:
-        raise load.ConfigError(f"--data {folder}: {error.strerror}") from error
 
 
 def _announce(asked: Asked, access: Access, url: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from loguru import logger
 
@@ -14,8 +15,24 @@ from actors.broker.paper import routes, server
 from actors.broker.paper.access import Access
 from actors.broker.paper.faults import Faults
 from actors.broker.paper.venue import Venue
+from bus import runtime
+from config.load import ConfigError
 
 CONTROLS = "Test controls are on: anybody on this machine can order misbehaviour under /paper"
+
+
+def own(folder: Path) -> None:
+    """Take the account's folder for the rest of this process's life.
+
+    Raises:
+        ConfigError: it cannot be made or written.
+        LockHeld: another process serves this account; the message says which.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        runtime.acquire_lock(folder / "paper.lock", "paper")
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot keep an account here ({error.strerror})") from error
 
 
 async def host(

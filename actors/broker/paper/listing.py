@@ -1,20 +1,36 @@
-"""What the paper broker lists: the terms of its instruments. Pure.
+"""What the paper broker lists, and the rules of its house. Pure.
 
 Used by `venue` at its start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from actors.broker.paper.values import Terms
+from actors.broker.paper.values import Rules, Terms
 from config import settings
+from config.load import ConfigError
 
 
 def listed(paper: settings.Paper, symbols: Sequence[str]) -> list[Terms]:
     """Return the terms of all pairs: FX contracts of 100,000, five decimals, three when quoted in JPY."""
     return [_terms(paper, symbol) for symbol in symbols]
+
+
+def rules(paper: settings.Paper, terms: Mapping[str, Terms]) -> Rules:
+    """Return the rules. Raises ConfigError for levels that contradict each other."""
+    if paper.stop_out_level > paper.margin_call_level:
+        raise ConfigError(
+            f"paper.stop_out_level was {paper.stop_out_level}; allowed up to paper.margin_call_level = "
+            f"{paper.margin_call_level}"
+        )
+    return Rules(
+        terms=terms,
+        commission_per_lot=Decimal(str(paper.commission_per_lot)),
+        margin_call_level=Decimal(str(paper.margin_call_level)),
+        stop_out_level=Decimal(str(paper.stop_out_level)),
+    )
 
 
 def _terms(paper: settings.Paper, symbol: str) -> Terms:

@@ -20,14 +20,12 @@ from typing import NamedTuple
 
 from actors.broker.paper import prices, sessions
 from actors.broker.paper.prices import Fixing
-from actors.broker.paper.values import Price, Terms
+from actors.broker.paper.values import Price, Quoted, Terms
 from config.load import ConfigError
 
 QUIET_MS = 3_600_000  # bars shorter than this may be missing for as long: nothing was traded, the session goes on
 BARS_MIN = 2
 LENGTH_MS_MIN = 1_000
-
-Quoted = tuple[dict[str, Price], dict[str, Decimal]]  # bid and ask by symbol, worth by currency
 
 
 class Row(NamedTuple):

@@ -11,10 +11,9 @@ from typing import Protocol
 
 from loguru import logger
 
-from actors.broker.paper import bar_files, prices
+from actors.broker.paper import prices
 from actors.broker.paper.prices import Fixing
-from actors.broker.paper.replay import Quoted, Replay
-from actors.broker.paper.values import Terms
+from actors.broker.paper.values import Quoted, Terms
 from config import settings
 from config.load import ConfigError
 
@@ -97,38 +96,43 @@ def make(paper: settings.Paper, terms: Sequence[Terms]) -> Source:
     Raises:
         ConfigError: rates or bars are missing, unreadable, or do not reach from symbol to account.
     """
-    spread_pips = Decimal(str(paper.spread_pips))
-    if paper.prices == "walk":
-        newest = prices.read_fixings(1)[0]
-        simulator = prices.Simulator(
-            terms, newest, seed=paper.seed, spread_pips=spread_pips, account=paper.currency
-        )  # fmt: skip
-        logger.info(
-            "Simulates the prices of {} pairs from the ECB rates of {} (seed {}, speed {:g})",
-            len(terms), newest.day, paper.seed, paper.speed,
-        )  # fmt: skip
-        return Walk(simulator, "")
+    return _walked(paper, terms) if paper.prices == "walk" else _played(paper, terms)
+
+
+def _walked(paper: settings.Paper, terms: Sequence[Terms]) -> Source:
+    newest, spread_pips = prices.read_fixings(1)[0], Decimal(str(paper.spread_pips))
+    simulator = prices.Simulator(terms, newest, seed=paper.seed, spread_pips=spread_pips, account=paper.currency)
+    logger.info(
+        "Simulates the prices of {} pairs from the ECB rates of {} (seed {}, speed {:g})",
+        len(terms), newest.day, paper.seed, paper.speed,
+    )  # fmt: skip
+    return Walk(simulator, "")
+
+
+def _played(paper: settings.Paper, terms: Sequence[Terms]) -> Source:
+    from actors.broker.paper import bar_files, replay  # only here: a walk starts without them
+
     if paper.bars_feed != "ecb" and not paper.bars_path:
         raise ConfigError(
             f"paper.bars_path is missing; paper.bars_feed = {paper.bars_feed!r} needs "
             f"{'a folder of SYMBOL.csv files' if paper.bars_feed == 'csv' else 'a CSV file'}"
         )
-    replay = Replay(
-        terms, bar_files.read(paper, terms), seed=paper.seed, spread_pips=spread_pips, account=paper.currency,
-        start_ms=_start(paper.bars_start), name=f"{paper.bars_feed} {paper.bars_path} {paper.bars_start}".strip(),
+    try:
+        start_ms = bar_files.epoch_ms(paper.bars_start) if paper.bars_start else None
+    except ValueError as error:
+        raise ConfigError(
+            f"paper.bars_start was {paper.bars_start!r}; allowed: a day or time such as 2024-03-01T09:00"
+        ) from error
+    found = replay.Replay(
+        terms, bar_files.read(paper, terms), seed=paper.seed, spread_pips=Decimal(str(paper.spread_pips)),
+        account=paper.currency, start_ms=start_ms,
+        name=f"{paper.bars_feed} {paper.bars_path} {paper.bars_start}".strip(),
     )  # fmt: skip
     logger.info(
         "Plays the bars of {} pairs from {} to {} (feed {}, seed {}, speed {:g})",
-        len(terms), replay.day(replay.begins_ms), replay.day(replay.ends_ms), paper.bars_feed, paper.seed, paper.speed,
+        len(terms), found.day(found.begins_ms), found.day(found.ends_ms), paper.bars_feed, paper.seed, paper.speed,
     )  # fmt: skip
-    return replay
-
-
-def _start(text: str) -> int | None:
-    try:
-        return bar_files.epoch_ms(text) if text else None
-    except ValueError as error:
-        raise ConfigError(f"paper.bars_start was {text!r}; allowed: a day or time such as 2024-03-01T09:00") from error
+    return found
 
 
 def _second(at_ms: int) -> int:

@@ -50,6 +50,9 @@ class Price(Struct, frozen=True):
     ask: Decimal
 
 
+Quoted = tuple[dict[str, Price], dict[str, Decimal]]  # bid and ask by symbol, worth by currency
+
+
 class Market(Struct, frozen=True, kw_only=True):
     """One instant. `rates` is the worth of one unit of each currency in the account's currency.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from loguru import logger
 from msgspec import structs
 
-from actors.broker.paper import book, listing, pending, sources
+from actors.broker.paper import book, listing, pending, saying, sources
 from actors.broker.paper.account_file import AccountFile
 from actors.broker.paper.bars import Bar, Bars
 from actors.broker.paper.ledger import Late, Ledger
@@ -35,7 +35,6 @@ from actors.broker.paper.values import (
     Reason,
     Rejected,
     Rolled,
-    Rules,
 )
 from bus.clock import Clock
 from config import settings
@@ -60,12 +59,7 @@ class Venue:
         self.settings = paper
         self.folder = folder
         self.terms = {one.symbol: one for one in listing.listed(paper, symbols)}
-        self.rules = Rules(
-            terms=self.terms,
-            commission_per_lot=Decimal(str(paper.commission_per_lot)),
-            margin_call_level=Decimal(str(paper.margin_call_level)),
-            stop_out_level=Decimal(str(paper.stop_out_level)),
-        )
+        self.rules = listing.rules(paper, self.terms)
         self.calendar = Calendar(paper)
         self._hidden: dict[str, float] = {}  # position id -> monotonic time; tests only
         self._unedited: set[str] = set()  # ids of positions that take no stop; tests only
@@ -82,6 +76,7 @@ class Venue:
         self._factors: tuple[int, dict[str, Decimal]] = (-1, {})  # of this hour of the calendar
         self._roll_at_ms = 0
         self._is_called = False
+        self._lags = False
         self._ended: frozenset[str] = frozenset()
         self.market = self._market()
         if self.times.begins_anew and self.book.holdings:
@@ -117,6 +112,11 @@ class Venue:
             self._renew_market()
         if len(turns) < WAYPOINTS_MAX:
             self._play_the_rest()
+        elif not self._lags:
+            self._lags = True
+            logger.warning(
+                "Plays the bars as fast as it can, which is slower than a speed of {:g}", self.settings.speed
+            )
         self._renew_market()
         self._place_late_orders()
         self._forget_the_gone()
@@ -166,11 +166,7 @@ class Venue:
             return decided
         decided = structs.replace(decided, receipt=receipt)
         self._record(decided)
-        held = decided.holding
-        logger.info(
-            "Opened {} {} {} at {} (simulated) as position {}",
-            held.side, held.volume, held.symbol, held.open_price, held.id,
-        )  # fmt: skip
+        saying.opened(decided)
         return decided
 
     def edit_position(self, position_id: str, sl_price: Decimal, tp_price: Decimal) -> Edited | Rejected:
@@ -189,7 +185,7 @@ class Venue:
         decided = book.close_position(self.book, self.rules, self._market_now(), position_id, volume, reason=reason)
         if isinstance(decided, Closed):
             self._record(decided)
-            _log_closed(decided)
+            saying.closed(decided)
         return decided
 
     # ── orders that wait ────────────────────────────────────────────────────
@@ -292,7 +288,7 @@ class Venue:
         triggered = pending.trigger(self.book, self.rules, self.market)
         for event in triggered:
             self._record(event)
-            _log_triggered(event)
+            saying.triggered(event)
         if triggered:
             self._settle()  # a gap can open a position beyond its stop
         self._watch_the_margin()
@@ -300,7 +296,7 @@ class Venue:
     def _settle(self) -> None:
         for event in book.settle(self.book, self.rules, self.market):
             self._record(event)
-            _log_closed(event)
+            saying.closed(event)
 
     def _roll(self, market: Market) -> None:
         """Book the swaps of the rollovers that have passed, for each position since it was last booked or opened."""
@@ -370,22 +366,3 @@ class Venue:
                 f"{self._account.path}: it holds positions in {', '.join(unknown)}, which symbols or "
                 f"paper.symbol_suffix no longer name"
             )
-
-
-def _log_closed(event: Closed) -> None:
-    done = event.operation
-    logger.info(
-        "Closed {} {} {} at {} (simulated), position {}: {}, net {:.2f}",
-        done.side, done.volume, done.symbol, done.close_price, done.id, done.reason,
-        Decimal(done.net_profit_cents) / 100,
-    )  # fmt: skip
-
-
-def _log_triggered(event: Opened | Cancelled) -> None:
-    if isinstance(event, Cancelled):
-        logger.info("Dropped order {}: its price came and {}", event.id, event.reason)
-        return
-    held = event.holding
-    logger.info(
-        "Filled order {}: {} {} {} at {} (simulated)", held.id, held.side, held.volume, held.symbol, held.open_price
-    )
