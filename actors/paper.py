@@ -1,16 +1,18 @@
-"""The paper broker: a Match-Trader-compatible account on a loopback port, with simulated prices.
+"""The paper broker: a Match-Trader-compatible account on a loopback port, with simulated prices or played bars.
 
-One process, in the paper profile only. Never talks to a real broker; its prices are a seeded walk, not a market.
+One process, in the paper profile only; with arguments a test server of its own that needs no other process (`--help`).
+Never talks to a real broker; its prices are no market.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import ClassVar
 
 from loguru import logger
 
-from actors.broker.paper import routes, server
+from actors.broker.paper import hosting, server
 from actors.broker.paper.access import Access
 from actors.broker.paper.faults import from_environment
 from actors.broker.paper.venue import Venue
@@ -39,34 +41,34 @@ class Paper(actor.Actor):
 
         Raises:
             ConfigError: the port is taken, or the account on disk is none of ours.
+            LockHeld: the account on disk is served by another process.
             OSError: the disk takes no more; what was not written was not answered.
         """
         paper = self.settings.paper
         bound = server.bind(paper.host, paper.port)  # before the files: a second paper broker must not touch them
-        venue = Venue(paper, self.settings.symbols, load.data_folder() / "paper", self.clock)
+        folder = load.data_folder() / "paper"
+        hosting.own(folder)
+        venue = Venue(paper, self.settings.symbols, folder, self.clock)
         faults = from_environment(os.environ.get(FAULTS_ENV, ""), salt=str(venue.ledger.lines))
-        application = routes.application(venue, Access(self.settings.broker, self.clock), faults)
-        try:
-            async with server.serving(application, bound, cuttable=faults is not None) as http:
-                logger.info("Serves the paper account on http://{}:{}", paper.host, paper.port)
-                if faults is not None:
-                    logger.warning("Test controls are on ({})", FAULTS_ENV)
-                self.link.ready()
-                while not await self.link.sleep(paper.tick_s):
-                    venue.tick()
-                    self._ticks += 1
-                    if venue.failed:
-                        raise OSError(f"{venue.folder}: the disk refused a line; see the error above")
-                    if http.done():
-                        http.result()
-                        raise RuntimeError("the web server ended by itself")
-        finally:
-            venue.close()
+
+        def ready() -> None:
+            logger.info("Serves the paper account on http://{}:{}", paper.host, paper.port)
+            self.link.ready()
+
+        access = Access(self.settings.broker, self.clock)
+        await hosting.host(bound, venue, access, faults, sleep=self.link.sleep, ready=ready, ticked=self._ticked)
 
     def beat(self) -> actor.BeatState:
         """Say that time passes: progress is the number of ticks."""
         return actor.BeatState(progress=self._ticks)
 
+    def _ticked(self) -> None:
+        self._ticks += 1
+
 
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        from actors.broker.paper import alone  # only here: under the supervisor its imports would delay the start
+
+        alone.main(sys.argv[1:])
     actor.main(Paper)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from loguru import logger
 
@@ -20,20 +20,21 @@ FILE_BYTES = "5 MB"
 FILES_KEPT = 5
 
 
-def configure(name: str, folder: Path | None = None) -> None:
-    """Send this process's log to standard output and, when given, to a file in `folder`.
+def configure(name: str, folder: Path | None = None, *, stream: TextIO | None = None) -> None:
+    """Send this process's log to standard output, or `stream`, and, when given, to a file in `folder`.
 
     `LOG_FORMAT=json` makes the former JSON lines.
     `enqueue` stays off: a queue would lose its lines with a kill. `diagnose` stays off: it would print values.
     """
     level = os.environ.get("LOG_LEVEL", "INFO").upper()
     as_json = os.environ.get("LOG_FORMAT") == "json"
+    target = stream or sys.stdout
     logger.remove()
     logger.configure(extra={"actor": name})
     if as_json:
-        logger.add(sys.stdout, level=level, serialize=True, backtrace=False, diagnose=False, enqueue=False)
+        logger.add(target, level=level, serialize=True, backtrace=False, diagnose=False, enqueue=False)
     else:
-        logger.add(sys.stdout, level=level, format=_line, backtrace=False, diagnose=False, enqueue=False)
+        logger.add(target, level=level, format=_line, backtrace=False, diagnose=False, enqueue=False)
     if folder is not None:
         _add_file(name, folder, level)
 

@@ -17,6 +17,10 @@ Ratio = Annotated[float, Meta(gt=0, le=1)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Symbol = Annotated[str, Meta(pattern=r"^[A-Z]{6}$")]
+Day = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\d$")]
+Sessions = Literal["always", "fx"]
+Points = Annotated[float, Meta(ge=-10_000, le=10_000)]
+SpreadFactor = Annotated[float, Meta(ge=0.1, le=100)]
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -120,7 +124,11 @@ class Broker(Section, frozen=True, kw_only=True):
 
 
 class Paper(Section, frozen=True, kw_only=True):
-    """The Match-Trader-compatible paper broker with simulated prices."""
+    """The Match-Trader-compatible paper broker with simulated prices. Every line is explained in docs/paper.md.
+
+    `bars_path` is a folder of SYMBOL.csv for the feed `csv`, one file for `ohlc`. `spread_factors` are 24, one an hour
+    in UTC; left out, the FX week has wider ones around the rollover and a market that is always open has none.
+    """
 
     host: Literal["127.0.0.1", "::1"] = "127.0.0.1"
     port: Port = 8765
@@ -129,11 +137,32 @@ class Paper(Section, frozen=True, kw_only=True):
     seed: Annotated[int, Meta(ge=0, le=2**53)] = 20_260_216
     tick_s: Annotated[float, Meta(ge=0.01, le=60)] = 1.0
     speed: Annotated[float, Meta(gt=0, le=100_000)] = 1.0
-    sessions: Literal["always", "fx"] = "always"
+    prices: Literal["walk", "bars"] = "walk"
+    bars_feed: Literal["ecb", "csv", "ohlc"] = "ecb"
+    bars_path: str = ""
+    bars_start: Annotated[str, Meta(pattern=r"^(|\d{4}-\d\d-\d\d([T ].{1,40})?)$")] = ""
+    sessions: Sessions = "always"
+    sessions_by_symbol: dict[Symbol, Sessions] = {}
+    daily_break_minutes: Annotated[int, Meta(ge=0, le=240)] = 0
+    holidays: Annotated[tuple[Day, ...], Meta(max_length=1_000)] = ()
+    rollover_hour: Annotated[int, Meta(ge=0, le=23)] = 17
+    rollover_zone: Annotated[str, Meta(pattern=r"^[A-Za-z_]{1,30}(/[A-Za-z0-9_+-]{1,30}){0,2}$")] = "America/New_York"
+    swap_buy_points: Points = -5.0
+    swap_sell_points: Points = -3.0
+    swap_points_by_symbol: dict[Symbol, tuple[Points, Points]] = {}
     leverage: Annotated[int, Meta(ge=1, le=1_000)] = 50
+    margin_call_level: Annotated[float, Meta(ge=0, le=10)] = 1.0
+    stop_out_level: Annotated[float, Meta(ge=0, le=10)] = 0.5
+    stops_level_points: Annotated[int, Meta(ge=0, le=10_000)] = 10
+    freeze_level_points: Annotated[int, Meta(ge=0, le=10_000)] = 0
     spread_pips: Annotated[float, Meta(gt=0, le=100)] = 1.0
+    spread_factors: Annotated[tuple[SpreadFactor, ...], Meta(min_length=24, max_length=24)] | None = None
+    week_open_spread_factor: SpreadFactor = 5.0
     commission_per_lot: Annotated[float, Meta(ge=0, le=100)] = 5.0
     symbol_suffix: str = "."
+    history_kept: Annotated[int, Meta(ge=100, le=100_000)] = 10_000
+    file_bytes_max: Annotated[int, Meta(ge=4_096, le=1_073_741_824)] = 16_777_216
+    file_parts_kept: Annotated[int, Meta(ge=1, le=100)] = 4
 
 
 class Compliance(Section, frozen=True, kw_only=True):

@@ -13,9 +13,12 @@ from typing import Any
 
 from msgspec import Struct
 
+from actors.broker.paper import journal
 from bus.records import DecisionRecord, Halt, Order, TradeIntent, Transition, Worker
 from store import connection, verify
 from store.queries import Reader
+
+READS_MAX = 10  # a broker that puts a file aside while we read it is read again
 
 Fingerprint = tuple[str, str, Decimal, Decimal, Decimal]  # broker symbol, side, volume, SL, TP
 Ack = dict[str, Any]
@@ -70,8 +73,8 @@ class Histories(Struct, frozen=True, kw_only=True):
 def read(data: Path, acks: Path) -> Histories:
     """Read all three. `data` is the pipeline's data folder, `acks` that of the processes' own logs."""
     answered = tuple(line for path in sorted(acks.glob("*.jsonl")) for line in _lines(path))
-    ledger = _lines(data / "paper" / "ledger.jsonl")
-    account = _lines(data / "paper" / "account.jsonl")
+    ledger = _with_parts(data / "paper" / "ledger.jsonl")
+    account = _with_parts(data / "paper" / "account.jsonl")
     db = connection.open_reader(data / "decisions.db")
     try:
         return _with_store(Reader.over(db), db, answered, ledger, account)
@@ -151,11 +154,23 @@ def _placed(account: list[Any]) -> list[Placed]:
         elif event["type"] == "Closed":
             done = event["operation"]
             volumes[done["id"]] -= Decimal(done["volume"])
-            profits[done["id"]] += done["profit_cents"] + done["commission_cents"]
+            profits[done["id"]] += done["profit_cents"] + done["commission_cents"] + done["swap_cents"]
     return [
         Placed(identity, stop, is_open=volumes[identity] > 0, net_profit_cents=profits[identity])
         for identity, stop in stops.items()
     ]
+
+
+def _with_parts(path: Path) -> list[Any]:
+    """Return the lines of a file and of all its parts that were put aside, oldest first; none may be missing."""
+    for _ in range(READS_MAX):
+        parts = journal.parts(path)
+        found = [line for part in (*parts, path) for line in _lines(part)]
+        if journal.parts(path) == parts:
+            break
+    if parts and not parts[0].name.endswith(".1.jsonl"):
+        raise AssertionError(f"{path}: its first part is gone; a run that is checked must keep all (file_parts_kept)")
+    return found
 
 
 def _lines(path: Path) -> list[Any]:

@@ -181,6 +181,18 @@ def half_a_line(turn: Turn) -> None:
     turn.wait()
 
 
+def full_files(turn: Turn) -> None:
+    """The broker's files are put aside after every few orders, as they otherwise are after weeks."""
+    turn.arm()
+    for _ in range(TRIES_MAX):
+        turn.rig.feed(2)
+        turn.wait(seconds=FIRE_S / 2)
+        turn.rig.wait(turn.rig.at_rest, SETTLE_S)
+        turn.rig.close_positions(keep=1)
+        if not turn.left():
+            return
+
+
 def older_triggers(turn: Turn) -> None:
     turn.rig.stop()
     with contextlib.closing(sqlite3.connect(turn.rig.run.data / "decisions.db")) as db:
@@ -374,6 +386,7 @@ def iterate(names: set[str]) -> Iterator[Workload]:
 
 
 PATIENT: Changes = {"supervisor": {"watchdog_s": 30.0}}
+SMALL_FILES: Changes = {"paper": {"file_bytes_max": 4_096, "file_parts_kept": 100}}
 RISKY: Changes = {"executor": {"risk_per_trade_ratio": 0.005}}
 
 
@@ -394,6 +407,7 @@ ALL: tuple[Workload, ...] = (
     Workload(both("store.checkpoint"), ordered_stop),
     Workload(both("scanner.kill"), stop_during_a_scan),
     Workload(both("paper.repair"), half_a_line),
+    Workload(both("paper.rotate", "paper.put_aside", "paper.take_place"), full_files, changes=SMALL_FILES),
     Workload(both("store.triggers"), older_triggers),
     Workload(both("supervisor.spawn_spare", "supervisor.hand_over"), spares, arguments=("--spares",)),
     crashing("monitor.before_close", "monitor.before_raise_halt", "monitor.before_send_raise_halt",

@@ -353,6 +353,7 @@ async def test_paper_broker_keeps_the_same_promises(tmp_path: Path) -> None:
         await client.login()
         await broker.close(await client.open_position(paper.an_order()))
         await client.open_position(paper.an_order(tp_price=D(0)))
+        await client.create_pending(cards.PENDING)
         now = datetime.now(UTC)
         found = {
             name: await card.read(client) for name, card in READS.items() if name not in ("closed-positions", "candles")
@@ -362,9 +363,13 @@ async def test_paper_broker_keeps_the_same_promises(tmp_path: Path) -> None:
         rows = {name: assert_as_promised(found[name], card.kind) for name, card in READS.items()}
         assert_as_promised(await client.instruments(), wire.Instrument)
     assert {name: len(found) for name, found in rows.items() if name != "candles"} == {
-        "balance": 1, "quotations": 1, "open-positions": 1, "active-orders": 0, "closed-positions": 1,
+        "balance": 1, "quotations": 1, "open-positions": 1, "active-orders": 1, "closed-positions": 1,
     }  # fmt: skip
     assert rows["candles"] and rows["open-positions"][0].tp_price is None
+    waits = rows["active-orders"][0]
+    assert (waits.kind, waits.side, waits.activation_price, waits.sl_price, waits.tp_price) == (
+        "STOP", "BUY", D("1.11"), D("1.1"), None,
+    )  # fmt: skip
     assert rows["closed-positions"][0].closed_at >= rows["closed-positions"][0].opened_at
 
 
@@ -386,3 +391,26 @@ async def test_paper_broker_takes_every_write_it_has_and_the_client_reads_it_bac
             (position_id, D("0.04")), (position_id, D("0.03")), (position_id, D("0.03")),
         ]  # fmt: skip
         assert sum(row.net_profit_cents for row in rows) == (await client.balance()).balance_cents - 5_000_000
+
+
+async def test_paper_broker_takes_every_write_of_an_order_that_waits(tmp_path: Path) -> None:
+    async with paper.running(tmp_path) as broker, broker.client() as client:
+        await broker.price("EURUSD.", "1.10000")
+        await client.login()
+        order_id = await client.create_pending(cards.PENDING)
+        other_id = await client.create_pending(cards.PENDING)
+        waiting, other = await client.pending_orders()
+        assert (waiting.id, other.id) == (order_id, other_id)
+        await client.edit_pending(waiting, D("1.11500"), D("1.10500"), D("1.13000"))
+        await client.cancel_pending(other)
+        (waiting,) = await client.pending_orders()
+        assert (waiting.activation_price, waiting.sl_price, waiting.tp_price) == (D("1.115"), D("1.105"), D("1.13"))
+        await broker.price("EURUSD.", "1.11600")
+        assert await client.pending_orders() == ()
+        (held,) = await client.open_positions()
+        assert (held.id, held.open_price, held.volume, held.sl_price, held.tp_price) == (
+            order_id, D("1.11610"), D("0.10"), D("1.105"), D("1.13"),
+        )  # fmt: skip
+        for gone in (client.cancel_pending(waiting), client.edit_pending(waiting, D("1.2"), D(0), D(0))):
+            with pytest.raises(Refused, match="ORDER_NOT_FOUND"):
+                await gone

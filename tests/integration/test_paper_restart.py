@@ -41,7 +41,7 @@ async def test_after_a_restart_the_account_is_as_it_was_and_old_tokens_are_renew
 async def test_a_stop_that_was_passed_while_the_broker_was_down_is_hit_at_the_restart(tmp_path: Path) -> None:
     async with paper.running(tmp_path) as broker, broker.client() as client:
         await open_one(broker, client)
-        broker.venue._simulator.move("EURUSD.", D("1.08000"), 0)  # without a tick: the broker is "down"
+        broker.venue._source.move("EURUSD.", D("1.08000"), 0, D(1))  # without a tick: the broker is "down"
     async with paper.running(tmp_path) as broker, broker.client() as client:
         (row,) = await history(client)
         assert (row.reason, row.close_price) == ("SL", D("1.08000"))
@@ -51,14 +51,14 @@ async def test_simulated_time_goes_on_while_the_broker_is_down_and_never_back(tm
     clock = HeldClock()
     async with paper.running(tmp_path, clock=clock, speed=10.0) as broker:
         broker.venue.tick()
-        first = broker.venue._simulated_ms
+        first = broker.venue.times.simulated_ms
     clock.ahead_s = 100
     async with paper.running(tmp_path, clock=clock, speed=10.0) as broker:
-        assert first + 1_000_000 <= broker.venue._simulated_ms < first + 1_100_000
-        second, wall = broker.venue._simulated_ms, broker.venue.market.at_ms
+        assert first + 1_000_000 <= broker.venue.times.simulated_ms < first + 1_100_000
+        second, wall = broker.venue.times.simulated_ms, broker.venue.market.at_ms
     clock.ahead_s = -5_000
     async with paper.running(tmp_path, clock=clock, speed=10.0) as broker:
-        assert broker.venue._simulated_ms >= second
+        assert broker.venue.times.simulated_ms >= second
         assert broker.venue.market.at_ms >= wall
 
 
@@ -116,7 +116,7 @@ async def test_a_disk_that_takes_no_more_opens_nothing_and_says_so(
 ) -> None:
     async with paper.running(tmp_path) as broker, broker.client() as client:
         await open_one(broker, client)
-        account = broker.venue._account
+        account = broker.venue._account._journal
         monkeypatch.setattr(account, "failed", True)
         with pytest.raises(UnknownOutcome):
             await client.open_position(an_order())

@@ -3,194 +3,111 @@
 Run by the paper broker through `venue`. Every change is an event: `open_position` and its sisters decide, `apply`
 does. Replaying the same events gives the same book. Bought at the ask and closed at the bid, sold at the bid and
 closed at the ask; a stop that the price jumped over is filled at the worse price, a target never at a better one.
-Commission is per lot for the round turn and is booked when the position opens. No swap is charged.
+Commission is per lot for the round turn and is booked when the position opens; swaps are booked at each rollover.
+Orders that wait for their price: see `pending`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Literal
 
-from msgspec import Struct, structs
+from msgspec import structs
 
+from actors.broker.paper.values import (
+    NONE,
+    Account,
+    Book,
+    Cancelled,
+    Changed,
+    Closed,
+    Created,
+    Edited,
+    Event,
+    Holding,
+    Market,
+    Opened,
+    Operation,
+    Order,
+    Price,
+    Reason,
+    Rejected,
+    Rolled,
+    Rules,
+    Terms,
+    in_cents,
+)
 from bus.vocabulary import Side
 
+__all__ = [
+    "NONE", "Account", "Book", "Closed", "Edited", "Event", "Holding", "Market", "Opened", "Operation", "Order",
+    "Price", "Reason", "Rejected", "Rules", "Terms", "in_cents",
+]  # fmt: skip
+
 POSITIONS_MAX = 1_000
-HISTORY_MAX = 10_000
-NONE = Decimal(0)  # a stop or target that is not set
-STOP_OUT_LEVEL = Decimal("0.5")  # equity / margin below which the broker closes positions
-
-Reason = Literal["SL", "TP", "MANUAL", "STOP_OUT"]
-
-
-class Terms(Struct, frozen=True, kw_only=True):
-    """What can be traded and how. `symbol` is the broker's name."""
-
-    symbol: str
-    base_currency: str
-    quote_currency: str
-    price_precision: int
-    volume_min: Decimal
-    volume_max: Decimal
-    volume_step: Decimal
-    contract_size: Decimal
-    leverage: int
-    stops_level: int  # points
-
-    @property
-    def point(self) -> Decimal:
-        return Decimal(1).scaleb(-self.price_precision)
-
-
-class Price(Struct, frozen=True):
-    """Bid and ask."""
-
-    bid: Decimal
-    ask: Decimal
-
-
-class Market(Struct, frozen=True, kw_only=True):
-    """One instant. `rates` is the worth of one unit of each currency in the account's currency."""
-
-    at_ms: int
-    is_open: bool
-    prices: Mapping[str, Price]
-    rates: Mapping[str, Decimal]
-
-
-class Rules(Struct, frozen=True, kw_only=True):
-    """The house's rules. `terms` is by broker symbol; the commission is a lot's round turn, in account currency."""
-
-    terms: Mapping[str, Terms]
-    commission_per_lot: Decimal
-
-
-class Holding(Struct, frozen=True, kw_only=True):
-    """One open position. A stop or target of 0 is none; `commission_cents` is what it cost, 0 or below."""
-
-    id: str
-    symbol: str
-    side: Side
-    volume: Decimal
-    open_price: Decimal
-    sl_price: Decimal
-    tp_price: Decimal
-    opened_ms: int
-    commission_cents: int
-
-
-class Operation(Struct, frozen=True, kw_only=True):
-    """One closed row: a whole position or a part of it."""
-
-    id: str
-    closing_order_id: str
-    symbol: str
-    side: Side
-    volume: Decimal
-    open_price: Decimal
-    close_price: Decimal
-    opened_ms: int
-    closed_ms: int
-    profit_cents: int
-    commission_cents: int
-    reason: Reason
-
-    @property
-    def net_profit_cents(self) -> int:
-        return self.profit_cents + self.commission_cents
-
-
-class Book(Struct, frozen=True, kw_only=True):
-    """The whole account."""
-
-    balance_cents: int
-    holdings: tuple[Holding, ...] = ()
-    history: tuple[Operation, ...] = ()  # the newest `HISTORY_MAX`
-    next_id: int = 1_000_001
-
-
-class Account(Struct, frozen=True, kw_only=True):
-    """What the account is worth at one instant, in cents."""
-
-    balance_cents: int
-    profit_cents: int
-    net_profit_cents: int
-    margin_cents: int
-
-    @property
-    def equity_cents(self) -> int:
-        return self.balance_cents + self.net_profit_cents
-
-    @property
-    def free_margin_cents(self) -> int:
-        return self.equity_cents - self.margin_cents
-
-
-class Order(Struct, frozen=True, kw_only=True):
-    """A market order as it came in. Nothing is checked yet."""
-
-    symbol: str
-    side: Side
-    volume: Decimal
-    sl_price: Decimal = NONE
-    tp_price: Decimal = NONE
-
-
-# ── events ──────────────────────────────────────────────────────────────────
-
-
-class Opened(Struct, frozen=True, tag=True):
-    """A position exists from now on. `receipt` is the number of the order that it came from; 0: not known."""
-
-    holding: Holding
-    receipt: int = 0
-
-
-class Edited(Struct, frozen=True, tag=True):
-    """Stop and target of a position are these from now on."""
-
-    id: str
-    sl_price: Decimal
-    tp_price: Decimal
-
-
-class Closed(Struct, frozen=True, tag=True):
-    """A position, or `operation.volume` of it, is closed."""
-
-    operation: Operation
-
-
-Event = Opened | Edited | Closed
-
-
-class Rejected(Struct, frozen=True):
-    """The broker says no; nothing changed."""
-
-    code: str
-    message: str
 
 
 def apply(book: Book, event: Event) -> Book:
-    """Return the book after the event. Raises KeyError for an event of a position that is not open."""
+    """Return the book after the event. Raises KeyError for an event of a position or order that is not there."""
     if isinstance(event, Opened):
-        return structs.replace(book, holdings=(*book.holdings, event.holding), next_id=int(event.holding.id) + 1)
+        return structs.replace(
+            book,
+            holdings=(*book.holdings, event.holding),
+            orders=tuple(one for one in book.orders if one.id != event.holding.id),
+            next_id=max(book.next_id, int(event.holding.id) + 1),
+        )
     if isinstance(event, Edited):
         held = find(book, event.id)
         edited = structs.replace(held, sl_price=event.sl_price, tp_price=event.tp_price)
         return structs.replace(book, holdings=tuple(edited if one is held else one for one in book.holdings))
-    done = event.operation
+    if isinstance(event, Closed):
+        return _without(book, event.operation)
+    if isinstance(event, Rolled):
+        return _rolled(book, event)
+    return _of_orders(book, event)
+
+
+def _without(book: Book, done: Operation) -> Book:
     held = find(book, done.id)
     left = structs.replace(
-        held, volume=held.volume - done.volume, commission_cents=held.commission_cents - done.commission_cents
+        held,
+        volume=held.volume - done.volume,
+        commission_cents=held.commission_cents - done.commission_cents,
+        swap_cents=held.swap_cents - done.swap_cents,
     )
     others = tuple(left if one is held else one for one in book.holdings if one is not held or left.volume > 0)
-    return Book(
+    return structs.replace(
+        book,
         balance_cents=book.balance_cents + done.net_profit_cents,
         holdings=others,
-        history=(*book.history, done)[-HISTORY_MAX:],
+        history=(*book.history, done)[-book.history_max :],
         next_id=int(done.closing_order_id) + 1,
     )
+
+
+def _rolled(book: Book, event: Rolled) -> Book:
+    for position_id in event.swap_cents:
+        find(book, position_id)
+    moved = (
+        structs.replace(
+            held, swap_cents=held.swap_cents + event.swap_cents.get(held.id, 0), rolled_ms=event.until_ms
+        )
+        for held in book.holdings
+    )  # fmt: skip
+    return structs.replace(book, holdings=tuple(moved))
+
+
+def _of_orders(book: Book, event: Created | Changed | Cancelled) -> Book:
+    if isinstance(event, Created):
+        return structs.replace(book, orders=(*book.orders, event.order), next_id=int(event.order.id) + 1)
+    found = next((one for one in book.orders if one.id == event.id), None)
+    if found is None:
+        raise KeyError(event.id)
+    if isinstance(event, Cancelled):
+        return structs.replace(book, orders=tuple(one for one in book.orders if one is not found))
+    changed = structs.replace(
+        found, activation_price=event.activation_price, sl_price=event.sl_price, tp_price=event.tp_price
+    )
+    return structs.replace(book, orders=tuple(changed if one is found else one for one in book.orders))
 
 
 def find(book: Book, position_id: str) -> Holding:
@@ -209,18 +126,25 @@ def open_position(book: Book, rules: Rules, market: Market, order: Order) -> Ope
     terms = rules.terms.get(order.symbol)
     if terms is None:
         return Rejected("INSTRUMENT_NOT_FOUND", f"there is no instrument {order.symbol[:40]!r}")
-    if not market.is_open:
+    if not market.trades(order.symbol):
         return Rejected("MARKET_CLOSED", f"{order.symbol} is not traded now")
+    if refusal := refused_volume(order.volume, terms):
+        return refusal
+    price = market.prices[order.symbol]
+    if refusal := refused_stops(terms, price, order.side, order.sl_price, order.tp_price):
+        return refusal
+    return filled(book, rules, market, str(book.next_id), order)
+
+
+def filled(book: Book, rules: Rules, market: Market, position_id: str, order: Order) -> Opened | Rejected:
+    """Return the position that an order, checked so far, becomes at the market; or why the account cannot hold it."""
     if len(book.holdings) >= POSITIONS_MAX:
         return Rejected("TOO_MANY_POSITIONS", f"{POSITIONS_MAX} positions are open")
-    if not _is_volume(order.volume, terms.volume_max, terms):
-        allowed = f"{terms.volume_min} to {terms.volume_max} in steps of {terms.volume_step}"
-        return Rejected("INVALID_VOLUME", f"volume was {order.volume}; allowed {allowed}")
-    price = market.prices[order.symbol]
-    if refusal := _refused_stops(terms, price, order.side, order.sl_price, order.tp_price):
+    if refusal := margin_call(book, rules, market):
         return refusal
+    price = market.prices[order.symbol]
     held = Holding(
-        id=str(book.next_id),
+        id=position_id,
         symbol=order.symbol,
         side=order.side,
         volume=order.volume,
@@ -229,11 +153,21 @@ def open_position(book: Book, rules: Rules, market: Market, order: Order) -> Ope
         tp_price=order.tp_price,
         opened_ms=market.at_ms,
         commission_cents=-in_cents(order.volume * rules.commission_per_lot),
+        rolled_ms=market.calendar_ms,
     )
     after = account(structs.replace(book, holdings=(*book.holdings, held)), rules, market)
     if after.free_margin_cents < 0:
         return Rejected("NOT_ENOUGH_MONEY", f"free margin would be {Decimal(after.free_margin_cents) / 100}")
     return Opened(held)
+
+
+def margin_call(book: Book, rules: Rules, market: Market) -> Rejected | None:
+    """Return the refusal of every new order while equity is below the margin call's level; None above it."""
+    worth = account(book, rules, market)
+    if not worth.is_below(rules.margin_call_level):
+        return None
+    has = f"{Decimal(worth.equity_cents) / 100} for a margin of {Decimal(worth.margin_cents) / 100}"
+    return Rejected("MARGIN_CALL", f"equity is {has}, below {rules.margin_call_level:%}")
 
 
 def edit_position(
@@ -244,9 +178,13 @@ def edit_position(
         held = find(book, position_id)
     except KeyError:
         return Rejected("POSITION_NOT_FOUND", f"there is no open position {position_id[:40]!r}")
-    if not market.is_open:
+    if not market.trades(held.symbol):
         return Rejected("MARKET_CLOSED", f"{held.symbol} is not traded now")
-    refusal = _refused_stops(rules.terms[held.symbol], market.prices[held.symbol], held.side, sl_price, tp_price)
+    terms = rules.terms[held.symbol]
+    for level in (held.sl_price, held.tp_price):
+        if level and (refusal := frozen(terms, level, closing_price(held, market))):
+            return refusal
+    refusal = refused_stops(terms, market.prices[held.symbol], held.side, sl_price, tp_price)
     return refusal or Edited(held.id, sl_price, tp_price)
 
 
@@ -264,7 +202,7 @@ def close_position(
         held = find(book, position_id)
     except KeyError:
         return Rejected("POSITION_NOT_FOUND", f"there is no open position {position_id[:40]!r}")
-    if not market.is_open:
+    if not market.trades(held.symbol):
         return Rejected("MARKET_CLOSED", f"{held.symbol} is not traded now")
     part = held.volume if volume is None else volume
     if part != held.volume and not _is_volume(part, held.volume, rules.terms[held.symbol]):
@@ -273,20 +211,32 @@ def close_position(
 
 
 def settle(book: Book, rules: Rules, market: Market) -> tuple[Closed, ...]:
-    """Return every close that this instant forces: stops, targets, and a margin call. Nothing while closed."""
+    """Return every close that this instant forces: stops, targets, and the stop-out. Nothing where it is closed."""
     events: list[Closed] = []
-    if not market.is_open:
-        return ()
     for held in book.holdings:
-        hit = _hit(held, closing_price(held, market))
+        hit = _hit(held, closing_price(held, market)) if market.trades(held.symbol) else None
         if hit is not None:
             events.append(_closed(book, rules, market, held, hit[0], hit[1], held.volume))
             book = apply(book, events[-1])
-    while book.holdings and _is_stopped_out(account(book, rules, market)):
-        worst = min(book.holdings, key=lambda held: profit_cents(held, rules, market, closing_price(held, market)))
+    while (worst := _worst(book, rules, market)) is not None:
         events.append(_closed(book, rules, market, worst, closing_price(worst, market), "STOP_OUT", worst.volume))
         book = apply(book, events[-1])
     return tuple(events)
+
+
+def roll(book: Book, rules: Rules, market: Market, nights: dict[str, int]) -> Rolled:
+    """Return the swaps that fall due until now; `nights` is how many each position has to pay for.
+
+    Points x point x lots x contract x nights, in the account's currency at today's rate.
+    """
+    swaps: dict[str, int] = {}
+    for held in book.holdings:
+        terms = rules.terms[held.symbol]
+        points = (terms.swap_buy if held.side == "BUY" else terms.swap_sell) * nights.get(held.id, 0)
+        worth = points * terms.point * held.volume * terms.contract_size * market.rates[terms.quote_currency]
+        if worth:
+            swaps[held.id] = in_cents(worth)
+    return Rolled(market.calendar_ms, max(nights.values(), default=0), swaps)
 
 
 # ── sums ────────────────────────────────────────────────────────────────────
@@ -298,7 +248,7 @@ def account(book: Book, rules: Rules, market: Market) -> Account:
     return Account(
         balance_cents=book.balance_cents,
         profit_cents=sum(profits),
-        net_profit_cents=sum(profits) + sum(held.commission_cents for held in book.holdings),
+        net_profit_cents=sum(profits) + sum(held.commission_cents + held.swap_cents for held in book.holdings),
         margin_cents=sum(margin_cents(held, rules, market) for held in book.holdings),
     )
 
@@ -323,19 +273,18 @@ def margin_cents(held: Holding, rules: Rules, market: Market) -> int:
     return in_cents(held.volume * terms.contract_size * market.rates[terms.base_currency] / terms.leverage)
 
 
-def in_cents(amount: Decimal) -> int:
-    """Return an amount of the account's currency in cents, half to even."""
-    return int((amount * 100).to_integral_value(ROUND_HALF_EVEN))
+# ── what is not allowed ─────────────────────────────────────────────────────
 
 
-# ── inside ──────────────────────────────────────────────────────────────────
+def refused_volume(volume: Decimal, terms: Terms) -> Rejected | None:
+    """Return why this volume cannot be ordered."""
+    if _is_volume(volume, terms.volume_max, terms):
+        return None
+    allowed = f"{terms.volume_min} to {terms.volume_max} in steps of {terms.volume_step}"
+    return Rejected("INVALID_VOLUME", f"volume was {volume}; allowed {allowed}")
 
 
-def _is_volume(volume: Decimal, volume_max: Decimal, terms: Terms) -> bool:
-    return terms.volume_min <= volume <= volume_max and volume % terms.volume_step == 0
-
-
-def _refused_stops(terms: Terms, price: Price, side: Side, sl: Decimal, tp: Decimal) -> Rejected | None:
+def refused_stops(terms: Terms, price: Price, side: Side, sl: Decimal, tp: Decimal) -> Rejected | None:
     """Return why the broker does not take this stop and target. Distances are from the price that closes."""
     closes_at = price.bid if side == "BUY" else price.ask
     sign = 1 if side == "BUY" else -1
@@ -352,18 +301,40 @@ def _refused_stops(terms: Terms, price: Price, side: Side, sl: Decimal, tp: Deci
     return None
 
 
+def frozen(terms: Terms, level: Decimal, price: Decimal) -> Rejected | None:
+    """Return why what waits at `level` cannot be touched any more: the price is within the freeze level of it."""
+    nearest = terms.freeze_level * terms.point
+    if nearest == 0 or abs(level - price) >= nearest:
+        return None
+    return Rejected("FROZEN", f"{level} is closer to {price} than {nearest}: it cannot be changed now")
+
+
+# ── inside ──────────────────────────────────────────────────────────────────
+
+
+def _is_volume(volume: Decimal, volume_max: Decimal, terms: Terms) -> bool:
+    return terms.volume_min <= volume <= volume_max and volume % terms.volume_step == 0
+
+
 def _hit(held: Holding, price: Decimal) -> tuple[Decimal, Reason] | None:
     """Return the fill of a stop or target that `price` reached: the market's for a stop, never better for a target."""
     sign = 1 if held.side == "BUY" else -1
     if held.sl_price and sign * (price - held.sl_price) <= 0:
         return price, "SL"
     if held.tp_price and sign * (price - held.tp_price) >= 0:
-        return held.tp_price, "TP"
+        # Opened beyond its target, as a waiting order can be by a gap: that price never was in this market.
+        return (price if sign * (held.open_price - held.tp_price) > 0 else held.tp_price), "TP"
     return None
 
 
-def _is_stopped_out(worth: Account) -> bool:
-    return worth.margin_cents > 0 and worth.equity_cents < STOP_OUT_LEVEL * worth.margin_cents
+def _worst(book: Book, rules: Rules, market: Market) -> Holding | None:
+    """Return the position that the stop-out closes next: the one that loses most, of those that are traded now."""
+    if not account(book, rules, market).is_below(rules.stop_out_level):
+        return None
+    traded = [held for held in book.holdings if market.trades(held.symbol)]
+    return min(
+        traded, key=lambda held: profit_cents(held, rules, market, closing_price(held, market)), default=None
+    )  # fmt: skip
 
 
 def _closed(
@@ -381,7 +352,13 @@ def _closed(
             opened_ms=held.opened_ms,
             closed_ms=market.at_ms,
             profit_cents=profit_cents(held, rules, market, price, volume),
-            commission_cents=int((held.commission_cents * volume / held.volume).to_integral_value(ROUND_HALF_EVEN)),
+            commission_cents=_share(held.commission_cents, volume, held),
+            swap_cents=_share(held.swap_cents, volume, held),
             reason=reason,
         )
     )
+
+
+def _share(amount_cents: int, volume: Decimal, held: Holding) -> int:
+    """Return the part of an amount that goes with a part of the position."""
+    return int((amount_cents * volume / held.volume).to_integral_value(ROUND_HALF_EVEN))

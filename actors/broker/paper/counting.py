@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class Received:
-    """Reads and writes, as the rules of the firms tell them apart: orders, edits and closes are writes."""
+    """Reads and writes, as the rules of the firms tell them apart: orders, edits, closes and cancels are writes."""
 
     def __init__(self) -> None:
         self.reads = 0
@@ -20,7 +20,7 @@ class Received:
         """Count a request by its path."""
         if path.startswith("/paper/"):
             return
-        if "/position/" in path:
+        if "/position/" in path or "/pending-order/" in path:
             self.writes += 1
         else:
             self.reads += 1

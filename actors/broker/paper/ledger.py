@@ -12,10 +12,18 @@ Prices and volumes are decimal strings, money is cents, a stop or target of "0" 
                not always as asked
     edited     position_id has sl_price and tp_price from now on
     closed     position_id, or volume of it, is closed: symbol, side, volume, price, closing_order_id, reason (SL, TP,
-               MANUAL, STOP_OUT), net_profit_cents (profit and commission)
+               MANUAL, STOP_OUT), net_profit_cents (profit, commission, swap)
+    waiting    `receipt` waits for its price as order_id: kind_of (LIMIT, STOP), symbol, side, volume, activation_price,
+               sl_price, tp_price. Its position will have its id: a placed line with the same receipt
+    changed    order_id has activation_price, sl_price and tp_price from now on
+    cancelled  order_id is gone: reason (MANUAL, or why it could not be filled)
+    rolled     swaps were booked up to the calendar's until_ms for so many nights: swap_cents by position
     fault      a request of kind `on` suffered the misbehaviour `fault`; receipt is 0 unless it was an order
+    carried    the first line of a file whose older lines were put aside: what it needs of them
 
-A position exists when and only when there is a placed line; an order without one opened nothing (yet, if it is late).
+Lines of the account's events have `event`, the number of theirs. `call` in a received line is `pending` where the
+order was to wait. A position exists when and only when there is a placed line; an order without one opened nothing
+(yet, if it waits or is late).
 """
 
 from __future__ import annotations
@@ -27,12 +35,27 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from actors.broker.paper.book import Closed, Edited, Event, Opened, Order, Rejected
 from actors.broker.paper.journal import Journal
+from actors.broker.paper.values import (
+    Cancelled,
+    Changed,
+    Closed,
+    Created,
+    Edited,
+    Event,
+    Opened,
+    Order,
+    Rejected,
+    Rolled,
+)
 from bus import clock as clocks
 from bus.clock import Clock
 
-KIND_OF = {Opened: "placed", Edited: "edited", Closed: "closed"}
+KIND_OF: dict[type[Event], str] = {
+    Opened: "placed", Edited: "edited", Closed: "closed", Created: "waiting", Changed: "changed",
+    Cancelled: "cancelled", Rolled: "rolled",
+}  # fmt: skip
+EVENTS = frozenset(KIND_OF.values())
 
 
 class Late(Struct, frozen=True):
@@ -44,14 +67,17 @@ class Late(Struct, frozen=True):
 
 
 class Ledger:
-    """The file. Every method returns after its line is on disk, or raises OSError."""
+    """The file. Every method that notes returns after its line is on disk, or raises OSError."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._clock = clock
         self._journal: Journal[dict[str, Any]] = Journal(path, dict[str, Any])
-        lines = self._journal.read()
-        self.lines = len(lines)
-        self._receipts = sum(1 for line in lines if line.get("kind") == "received")
+        self.lines = 0
+        self._receipts = 0
+        self._events = 0  # how many of the account's events have their line
+        self._late: dict[int, Late] = {}  # by receipt: neither came to be nor to nothing
+        for line in self._journal.read():
+            self._count(line)
 
     @property
     def failed(self) -> bool:
@@ -66,7 +92,6 @@ class Ledger:
         """Note that an order arrived and return its receipt."""
         receipt = self._receipts + 1
         self._note("received", receipt=receipt, **asked)
-        self._receipts = receipt
         return receipt
 
     def late(self, late: Late) -> None:
@@ -82,28 +107,52 @@ class Ledger:
         self._note("fault", fault=name, on=on, receipt=receipt)
 
     def event(self, event: Event) -> None:
-        """Note what happened to a position."""
-        self._note(KIND_OF[type(event)], **_fields(event))
+        """Note what happened to a position, an order, or all of them."""
+        self._note(KIND_OF[type(event)], event=self._events + 1, **_fields(event))
 
-    def repair(self, events: Iterable[Event]) -> None:
-        """Note what happened when a kill came before its line. `events` are all of the account's, in order."""
-        happened = list(events)
-        lines = self._journal.read()
-        for kind, name in KIND_OF.items():
-            noted = sum(1 for line in lines if line.get("kind") == name)
-            for event in [one for one in happened if isinstance(one, kind)][noted:]:
+    def repair(self, events: Iterable[Event], before: int) -> None:
+        """Note what happened when a kill came before its line. `before` events came before the first of `events`."""
+        for number, event in enumerate(events, start=before + 1):
+            if number > self._events:
+                self._events = number - 1
                 self.event(event)
 
     def waiting(self) -> list[Late]:
         """Return the late orders that neither came to be nor to nothing."""
-        lines = self._journal.read()
-        done = {line.get("receipt") for line in lines if line.get("kind") in ("placed", "rejected")}
-        late = [msgspec.convert(line, Late) for line in lines if line.get("kind") == "late"]
-        return [one for one in late if one.receipt not in done]
+        return list(self._late.values())
+
+    def put_aside_if_full(self, bytes_max: int, parts_max: int) -> None:
+        """Begin a new file when this one is too large."""
+        if not self._journal.is_full(bytes_max):
+            return
+        carried = {
+            "at": clocks.iso(self._clock.now()), "kind": "carried", "receipts": self._receipts, "events": self._events,
+            "lines": self.lines, "late": self.waiting(),
+        }  # fmt: skip
+        self._journal.rotate(carried, parts_max)
+        self.lines += 1
 
     def _note(self, kind: str, **fields: Any) -> None:
-        self._journal.append({"at": clocks.iso(self._clock.now()), "kind": kind} | fields)
+        line = {"at": clocks.iso(self._clock.now()), "kind": kind} | fields
+        self._journal.append(line)
+        self._count(line)
+
+    def _count(self, line: dict[str, Any]) -> None:
+        """Take a line into account, just written or read."""
+        kind, receipt = line.get("kind"), line.get("receipt", 0)
         self.lines += 1
+        if kind == "carried":
+            self._receipts, self._events = line["receipts"], line["events"]
+            self.lines = line["lines"] + 1
+            self._late = {one.receipt: one for one in msgspec.convert(line["late"], list[Late])}
+        elif kind == "received":
+            self._receipts += 1
+        elif kind == "late":
+            self._late[receipt] = msgspec.convert(line, Late)
+        elif kind in EVENTS:
+            self._events = line.get("event", self._events + 1)
+        if kind in ("placed", "rejected"):
+            self._late.pop(receipt, None)
 
 
 def _fields(event: Event) -> dict[str, Any]:
@@ -115,9 +164,25 @@ def _fields(event: Event) -> dict[str, Any]:
         }  # fmt: skip
     if isinstance(event, Edited):
         return {"position_id": event.id, "sl_price": event.sl_price, "tp_price": event.tp_price}
-    done = event.operation
-    return {
-        "position_id": done.id, "symbol": done.symbol, "side": done.side, "volume": done.volume,
-        "price": done.close_price, "closing_order_id": done.closing_order_id, "reason": done.reason,
-        "net_profit_cents": done.net_profit_cents,
-    }  # fmt: skip
+    if isinstance(event, Closed):
+        done = event.operation
+        return {
+            "position_id": done.id, "symbol": done.symbol, "side": done.side, "volume": done.volume,
+            "price": done.close_price, "closing_order_id": done.closing_order_id, "reason": done.reason,
+            "net_profit_cents": done.net_profit_cents,
+        }  # fmt: skip
+    if isinstance(event, Created):
+        order = event.order
+        return {
+            "receipt": order.receipt, "order_id": order.id, "kind_of": order.kind, "symbol": order.symbol,
+            "side": order.side, "volume": order.volume, "activation_price": order.activation_price,
+            "sl_price": order.sl_price, "tp_price": order.tp_price,
+        }  # fmt: skip
+    if isinstance(event, Changed):
+        return {
+            "order_id": event.id, "activation_price": event.activation_price, "sl_price": event.sl_price,
+            "tp_price": event.tp_price,
+        }  # fmt: skip
+    if isinstance(event, Cancelled):
+        return {"order_id": event.id, "reason": event.reason}
+    return {"until_ms": event.until_ms, "nights": event.nights, "swap_cents": event.swap_cents}

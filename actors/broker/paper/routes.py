@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -18,8 +18,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from actors.broker.paper import answers, book, control, twists, views
+from actors.broker.paper import answers, book, control, pending_routes, twists, views
 from actors.broker.paper.access import Access
+from actors.broker.paper.asking import NUMBERS, Asked
+from actors.broker.paper.asking import answer as _answer
+from actors.broker.paper.asking import asked as _asked
+from actors.broker.paper.asking import body_of as _body
+from actors.broker.paper.asking import check as _check
+from actors.broker.paper.asking import done as _done
+from actors.broker.paper.asking import rejected as _rejected
+from actors.broker.paper.asking import span as _span
 from actors.broker.paper.bars import INTERVALS_MS
 from actors.broker.paper.book import Order, Rejected
 from actors.broker.paper.catalogue import Call
@@ -27,24 +35,12 @@ from actors.broker.paper.counting import Counting, Received
 from actors.broker.paper.faults import Fault, Faults
 from actors.broker.paper.tampering import Handler, Tampering
 from actors.broker.paper.venue import Venue
-from bus import clock as clocks
 from bus import failpoints
 
-BODY_BYTES_MAX = 65_536
 SYMBOLS_MAX = 100
 CANDLES_MAX = 5_000
-AMOUNT_MAX = Decimal("1e9")
 LOGIN_PATHS = ("/manager/mtr-login", "/manager/co-login", "/mtr-core-edge/login")
 COOKIE = "co-auth"
-
-STRINGS = msgspec.json.Encoder()
-NUMBERS = msgspec.json.Encoder(decimal_format="number")
-
-T = TypeVar("T")
-
-
-class Asked(Struct, frozen=True, rename="camel"):
-    """Base of the requests. Unknown fields are ignored, as the real broker does."""
 
 
 class LoginAsked(Asked, frozen=True):
@@ -93,19 +89,22 @@ class Routes:
     def table(self) -> list[Route]:
         """Return all routes."""
         system = f"/mtr-api/{self._access.system_uuid}"
+        waiting = pending_routes.PendingRoutes(self._venue)
         reads: tuple[tuple[Call, str, str, Handler], ...] = (
             ("balance", "GET", "/balance", self._balance),
             ("instruments", "GET", "/effective-instruments", self._instruments),
             ("quotes", "GET", "/quotations", self._quotations), ("read", "GET", "/candles", self._candles),
             ("positions", "GET", "/open-positions", self._open_positions),
-            ("read", "GET", "/active-orders", self._active_orders),
+            ("read", "GET", "/active-orders", waiting.active),
             ("history", "POST", "/closed-positions", self._closed_positions),
         )  # fmt: skip
         writes: tuple[tuple[Call, str, Handler], ...] = (
             ("edit", "/position/edit", self._edit), ("close", "/position/close", self._close),
             ("close", "/position/close-partially", self._close_partially),
+            ("edit", "/pending-order/edit", waiting.edit), ("close", "/pending-order/cancel", waiting.cancel),
         )  # fmt: skip
-        opening = self._received(self._guarded("open", self._authorised(self._open)))
+        opening = self._received(_as_asked, self._guarded("open", self._authorised(self._open)))
+        creating = self._received(pending_routes.as_asked, self._guarded("open", self._authorised(waiting.create)))
         return [
             Route("/manager/platform-details", self._platform_details, methods=["GET"]),
             Route("/manager/refresh-token", self._refresh, methods=["POST"]),
@@ -115,6 +114,7 @@ class Routes:
                 for call, method, path, do in reads
             ),
             Route(f"{system}/position/open", opening, methods=["POST"]),
+            Route(f"{system}/pending-order/create", creating, methods=["POST"]),
             *(
                 Route(system + path, self._guarded(call, self._authorised(do)), methods=["POST"])
                 for call, path, do in writes
@@ -134,11 +134,11 @@ class Routes:
 
         return checked
 
-    def _received(self, do: Handler) -> Handler:
+    def _received(self, as_asked: Callable[[bytes], dict[str, Any]], do: Handler) -> Handler:
         """Note an order in the ledger before anything else happens to it, be it readable and allowed or not."""
 
         async def noted(request: Request) -> Response:
-            request.state.receipt = self._venue.ledger.received(_as_asked(await _body(request)))
+            request.state.receipt = self._venue.ledger.received(as_asked(await _body(request)))
             return await do(request)
 
         return noted
@@ -184,8 +184,9 @@ class Routes:
     async def _instruments(self, _: Request) -> Response:
         venue = self._venue
         rows = [
-            views.instrument(one, venue.market.is_open, venue.settings.sessions) for one in venue.terms.values()
-        ]  # fmt: skip
+            views.instrument(one, venue.market.trades(symbol), venue.trading_hours(symbol))
+            for symbol, one in venue.terms.items()
+        ]
         return _answer(rows, NUMBERS)
 
     async def _quotations(self, request: Request) -> Response:
@@ -210,9 +211,6 @@ class Routes:
     async def _open_positions(self, _: Request) -> Response:
         venue = self._venue
         return _answer({"positions": [views.position(held, venue.rules, venue.market) for held in venue.shown()]})
-
-    async def _active_orders(self, _: Request) -> Response:
-        return _answer({"orders": []})  # there are no pending orders here
 
     async def _closed_positions(self, request: Request) -> Response:
         asked = await _asked(request, HistoryAsked)
@@ -309,25 +307,6 @@ async def _refused(_: Request, error: Exception) -> Response:
     return _answer({"status": "REJECTED", "nativeCode": "BAD_REQUEST", "errorMessage": detail}, status=status)
 
 
-async def _body(request: Request) -> bytes:
-    if not hasattr(request.state, "body"):
-        received = bytearray()
-        async for chunk in request.stream():
-            received += chunk
-            if len(received) > BODY_BYTES_MAX:
-                raise HTTPException(413, f"body larger than {BODY_BYTES_MAX} bytes")
-        request.state.body = bytes(received)
-    body: bytes = request.state.body
-    return body
-
-
-async def _asked(request: Request, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(await _body(request), type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise HTTPException(400, str(error)) from error
-
-
 def _as_asked(body: bytes) -> dict[str, Any]:
     """Return what an order's request says, as far as it can be read."""
     try:
@@ -348,29 +327,3 @@ def _fault(request: Request) -> Fault | None:
 
 def _is(fault: Fault | None, name: str) -> bool:
     return fault is not None and fault.fault == name
-
-
-def _check(**amounts: Decimal | None) -> None:
-    """Refuse NaN, infinity and absurd sizes, which decimal strings can hold."""
-    for name, amount in amounts.items():
-        if amount is not None and (not amount.is_finite() or abs(amount) > AMOUNT_MAX):
-            raise HTTPException(400, f"{name} was {amount}")
-
-
-def _span(since: str, until: str) -> tuple[int, int]:
-    try:
-        return int(clocks.parse(since).timestamp() * 1_000), int(clocks.parse(until).timestamp() * 1_000)
-    except ValueError as error:
-        raise HTTPException(400, f"from and to are RFC 3339 times: {error}") from error
-
-
-def _answer(content: Any, encoder: msgspec.json.Encoder = STRINGS, status: int = 200) -> Response:
-    return Response(encoder.encode(content), status, media_type="application/json")
-
-
-def _done(order_id: str) -> Response:
-    return _answer({"status": "OK", "nativeCode": None, "errorMessage": None, "orderId": order_id})
-
-
-def _rejected(refusal: Rejected) -> Response:
-    return _answer({"status": "REJECTED", "nativeCode": refusal.code, "errorMessage": refusal.message, "orderId": None})

@@ -10,92 +10,84 @@ from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
-import msgspec
 from loguru import logger
-from msgspec import Struct, structs
+from msgspec import structs
 
-from actors.broker.paper import book, journal, prices, sessions
+from actors.broker.paper import book, listing, pending, saying, sources
+from actors.broker.paper.account_file import AccountFile
 from actors.broker.paper.bars import Bar, Bars
-from actors.broker.paper.book import (
+from actors.broker.paper.ledger import Late, Ledger
+from actors.broker.paper.sessions import Calendar
+from actors.broker.paper.times import Times
+from actors.broker.paper.values import (
     Book,
+    Cancelled,
+    Changed,
     Closed,
+    Created,
     Edited,
     Event,
     Holding,
     Market,
     Opened,
     Order,
+    PendingOrder,
     Reason,
     Rejected,
-    Rules,
-    Terms,
+    Rolled,
 )
-from actors.broker.paper.ledger import Late, Ledger
-from bus import failpoints
 from bus.clock import Clock
 from config import settings
 from config.load import ConfigError
 
-HISTORY_DAYS = 1_500
-SAVE_TIME_EVERY_MS = 5_000
-STOPS_LEVEL_POINTS = 10
 BID_MAX = Decimal(1_000_000)
-
-
-class Began(Struct, frozen=True, tag=True):
-    """The first line of an account."""
-
-    balance_cents: int
-    currency: str
-
-
-class SimulatedTime(Struct, frozen=True):
-    """How far the prices had come at a wall time; with `held` they stand still."""
-
-    simulated_ms: int
-    wall_ms: int
-    held: bool
-    factors: dict[str, Decimal]
+WAYPOINTS_MAX = 400  # turns of the prices that one tick plays; the rest is the next one's
+LATE_MAX = 1_000
+HOUR_MS = 3_600_000
 
 
 class Venue:
     """One paper account and its market."""
 
     def __init__(self, paper: settings.Paper, symbols: Sequence[str], folder: Path, clock: Clock) -> None:
+        """Read the account and go on with it.
+
+        Raises:
+            ConfigError: the files, the bars or the settings do not fit.
+            OSError: the disk takes no more.
+        """
         self.settings = paper
         self.folder = folder
-        self.terms = {one.symbol: one for one in _listed(paper, symbols)}
-        self.rules = Rules(terms=self.terms, commission_per_lot=Decimal(str(paper.commission_per_lot)))
+        self.terms = {one.symbol: one for one in listing.listed(paper, symbols)}
+        self.rules = listing.rules(paper, self.terms)
+        self.calendar = Calendar(paper)
         self._hidden: dict[str, float] = {}  # position id -> monotonic time; tests only
         self._unedited: set[str] = set()  # ids of positions that take no stop; tests only
         self._clock = clock
-        newest = prices.read_fixings(1)[0]
-        self._simulator = prices.Simulator(
-            tuple(self.terms.values()),
-            newest,
-            seed=paper.seed,
-            spread_pips=Decimal(str(paper.spread_pips)),
-            account=paper.currency,
-        )
-        self._bars = Bars(tuple(self.terms.values()), lambda: prices.read_fixings(HISTORY_DAYS))
-        self._account: journal.Journal[Began | Event] = journal.Journal(folder / "account.jsonl", Began | Event)
+        self._source = sources.make(paper, tuple(self.terms.values()))
+        self._bars = Bars(tuple(self.terms.values()), self._source.fixings)
+        self._account = AccountFile(folder / "account.jsonl", paper)
+        self._check_symbols()
         self.ledger = Ledger(folder / "ledger.jsonl", clock)
-        events = self._events()
-        self.book = self._replayed(events)
-        self.ledger.repair(one for one in events if not isinstance(one, Began))
+        self.ledger.repair(self._account.recent, self._account.before)
+        self._account.forget_recent()
         self._late = self.ledger.waiting()
-        self._time_path = folder / "time.json"
-        self._simulated_ms, self._held = 0, False
-        self._wall_ms = self._now_ms()
-        self._monotonic = clock.monotonic()
-        self._saved_ms = 0
-        self._resume_time()
+        self.times = Times(folder / "time.json", clock, paper.speed, self._source)
+        self._factors: tuple[int, dict[str, Decimal]] = (-1, {})  # of this hour of the calendar
+        self._roll_at_ms = 0
+        self._is_called = False
+        self._lags = False
+        self._ended: frozenset[str] = frozenset()
         self.market = self._market()
+        if self.times.begins_anew and self.book.holdings:
+            self._record(Rolled(self.market.calendar_ms, 0, {}))  # nights of another calendar are not counted in this
         self.tick()
-        logger.info(
-            "Simulates the prices of {} pairs from the ECB rates of {} (seed {}, speed {}); {} positions are open",
-            len(self.terms), newest.day, paper.seed, paper.speed, len(self.book.holdings),
-        )  # fmt: skip
+        logger.info("{} positions are open, {} orders wait", len(self.book.holdings), len(self.book.orders))
+
+    @property
+    def book(self) -> Book:
+        """The account as it is."""
+        return self._account.book
 
     @property
     def failed(self) -> bool:
@@ -104,7 +96,7 @@ class Venue:
 
     def close(self) -> None:
         """Save the simulated time and close the files."""
-        self._save_time()
+        self.times.save()
         self._account.close()
         self.ledger.close()
 
@@ -112,16 +104,24 @@ class Venue:
 
     def tick(self) -> None:
         """Let time pass, take the new prices, close what they hit. Raises OSError when the disk is full."""
-        monotonic = self._clock.monotonic()
-        elapsed_s = max(0.0, monotonic - self._monotonic)
-        self._monotonic = monotonic
-        self.now_ms()
-        if not self._held and self._is_open():
-            self._simulated_ms += int(elapsed_s * 1_000 * self.settings.speed)
+        self.times.pass_by()
+        at_ms = self.times.at_ms
+        turns = self._source.waypoints(at_ms, at_ms + self.times.due_ms, WAYPOINTS_MAX)
+        for moment in turns:
+            self.times.play(moment)
+            self._renew_market()
+        if len(turns) < WAYPOINTS_MAX:
+            self._play_the_rest()
+        elif not self._lags:
+            self._lags = True
+            logger.warning(
+                "Plays the bars as fast as it can, which is slower than a speed of {:g}", self.settings.speed
+            )
         self._renew_market()
         self._place_late_orders()
-        if self._wall_ms - self._saved_ms >= SAVE_TIME_EVERY_MS:
-            self._save_time()
+        self._forget_the_gone()
+        self.times.save_now_and_then()
+        self._put_aside_full_files()
 
     def set_price(self, symbol: str, bid: Decimal, *, hold: bool) -> None:
         """Move a pair to this bid, its currency's other pairs with it, and hold all prices or let them walk on.
@@ -134,9 +134,10 @@ class Venue:
         """
         if not bid.is_finite() or not 0 < bid < BID_MAX:
             raise ValueError(f"bid was {bid}; allowed above 0 and below {BID_MAX}")
-        self._simulator.move(symbol, bid, self._second())
-        self._held = hold
-        self._save_time()
+        factor = self._spread_factors().get(symbol, Decimal(1))
+        self._source.move(symbol, bid, self.times.at_ms, factor)
+        self.times.held = hold
+        self.times.save()
         self._renew_market()
 
     def bars(self, symbol: str, interval: str, from_ms: int, to_ms: int) -> tuple[Bar, ...]:
@@ -146,6 +147,14 @@ class Venue:
     def today(self, symbol: str) -> Bar:
         """Return the running day's bid bar. Raises KeyError for an unknown symbol."""
         return self._bars.today(symbol)
+
+    def trading_hours(self, symbol: str) -> list[dict[str, int]]:
+        """Return the hours of the calendar's running week."""
+        return self.calendar.trading_hours(symbol, self.market.calendar_ms)
+
+    def now_ms(self) -> int:
+        """Return the broker's time in epoch milliseconds. Never backwards."""
+        return self.times.now_ms()
 
     # ── orders ──────────────────────────────────────────────────────────────
 
@@ -157,11 +166,7 @@ class Venue:
             return decided
         decided = structs.replace(decided, receipt=receipt)
         self._record(decided)
-        held = decided.holding
-        logger.info(
-            "Opened {} {} {} at {} (simulated) as position {}",
-            held.side, held.volume, held.symbol, held.open_price, held.id,
-        )  # fmt: skip
+        saying.opened(decided)
         return decided
 
     def edit_position(self, position_id: str, sl_price: Decimal, tp_price: Decimal) -> Edited | Rejected:
@@ -180,13 +185,44 @@ class Venue:
         decided = book.close_position(self.book, self.rules, self._market_now(), position_id, volume, reason=reason)
         if isinstance(decided, Closed):
             self._record(decided)
-            _log_closed(decided)
+            saying.closed(decided)
+        return decided
+
+    # ── orders that wait ────────────────────────────────────────────────────
+
+    def create_pending(self, asked: PendingOrder, receipt: int = 0) -> Created | Rejected:
+        """Take an order that waits for its price. Raises OSError: none waits."""
+        decided = pending.create(self.book, self.rules, self._market_now(), asked, receipt)
+        if isinstance(decided, Rejected):
+            self.ledger.rejected(receipt, decided)
+        else:
+            self._record(decided)
+        return decided
+
+    def edit_pending(
+        self, order_id: str, activation_price: Decimal, sl_price: Decimal, tp_price: Decimal
+    ) -> Changed | Rejected:
+        """Change price, stop and target of a waiting order. Raises OSError: nothing was changed."""
+        market = self._market_now()
+        decided = pending.edit(self.book, self.rules, market, order_id, activation_price, sl_price, tp_price)
+        if isinstance(decided, Changed):
+            self._record(decided)
+        return decided
+
+    def cancel_pending(self, order_id: str) -> Cancelled | Rejected:
+        """End a waiting order. Raises OSError: it waits."""
+        decided = pending.cancel(self.book, self.rules, self._market_now(), order_id)
+        if isinstance(decided, Cancelled):
+            self._record(decided)
         return decided
 
     # ── for tests ───────────────────────────────────────────────────────────
 
     def place_later(self, order: Order, receipt: int, seconds: float) -> None:
         """Carry an order out when so much time has passed, whatever happens to this process meanwhile."""
+        if len(self._late) >= LATE_MAX:
+            self.ledger.rejected(receipt, Rejected("TOO_MANY_LATE", f"{LATE_MAX} orders are late already"))
+            return
         late = Late(receipt, self.now_ms() + int(1_000 * seconds), order)
         self.ledger.late(late)
         self._late.append(late)
@@ -215,128 +251,118 @@ class Venue:
     # ── inside ──────────────────────────────────────────────────────────────
 
     def _record(self, event: Event) -> None:
-        # On disk first: what was answered must survive a kill.
-        failpoints.reach("paper.before_record")  # an event on disk, then in memory
-        self._account.append(event)
-        try:
-            failpoints.reach("paper.after_record")
-        except failpoints.FailpointError:  # on disk and not in memory: the next one would get the same number
-            self._account.failed = True
-            raise
-        self.book = book.apply(self.book, event)
+        self._account.record(event)
         self.ledger.event(event)
 
+    def _play_the_rest(self) -> None:
+        """Let what is due pass behind the last turn; a walk stands still while nothing is traded."""
+        if self._source.stands_when_shut and len(self._shut()) == len(self.terms):
+            self.times.skip()
+        else:
+            self.times.play_all()
+
     def _place_late_orders(self) -> None:
-        due = [one for one in self._late if one.due_ms <= self._wall_ms]
-        for late in due:
+        now_ms = self.now_ms()
+        for late in [one for one in self._late if one.due_ms <= now_ms]:
             self._late.remove(late)
             self.open_position(late.order, late.receipt)
 
+    def _forget_the_gone(self) -> None:
+        """Drop what tests asked for positions that are no more, or for a time that is over."""
+        if self._hidden or self._unedited:
+            now, there = self._clock.monotonic(), {held.id for held in self.book.holdings}
+            self._hidden = {position_id: until for position_id, until in self._hidden.items() if until > now}
+            self._unedited &= there
+
+    def _put_aside_full_files(self) -> None:
+        if not self.failed:  # else the ledger may lack an event that the account has
+            self._account.put_aside_if_full()
+            self.ledger.put_aside_if_full(self.settings.file_bytes_max, self.settings.file_parts_kept)
+
     def _renew_market(self) -> None:
         self.market = self._market()
+        self._say_what_ended()
         self._bars.add(self.market.at_ms, self.market.prices)
+        self._roll(self.market)
+        self._settle()
+        triggered = pending.trigger(self.book, self.rules, self.market)
+        for event in triggered:
+            self._record(event)
+            saying.triggered(event)
+        if triggered:
+            self._settle()  # a gap can open a position beyond its stop
+        self._watch_the_margin()
+
+    def _settle(self) -> None:
         for event in book.settle(self.book, self.rules, self.market):
             self._record(event)
-            _log_closed(event)
+            saying.closed(event)
+
+    def _roll(self, market: Market) -> None:
+        """Book the swaps of the rollovers that have passed, for each position since it was last booked or opened."""
+        now_ms = market.calendar_ms
+        if now_ms < self._roll_at_ms:
+            return
+        nights = {
+            held.id: count
+            for held in self.book.holdings
+            if (count := self.calendar.nights(held.rolled_ms or held.opened_ms, now_ms))
+        }
+        if nights:
+            rolled = book.roll(self.book, self.rules, market, nights)
+            self._record(rolled)
+            swap = Decimal(sum(rolled.swap_cents.values())) / 100
+            logger.info("Rolled {} positions over: {} nights, swap {:.2f}", len(nights), rolled.nights, swap)
+        self._roll_at_ms = self.calendar.next_rollover_ms(now_ms)
+
+    def _watch_the_margin(self) -> None:
+        is_called = book.margin_call(self.book, self.rules, self.market) is not None
+        if is_called and not self._is_called:
+            logger.warning("Margin call: no order is taken until equity is above {}", self.rules.margin_call_level)
+        self._is_called = is_called
+
+    def _say_what_ended(self) -> None:
+        ended = self._source.ended(self.times.at_ms)
+        if new := sorted(ended - self._ended):
+            logger.warning("The bars of {} are over: it is closed for good", ", ".join(new))
+            if ended == self.terms.keys():
+                logger.warning("All bars are over: the market is closed. Start again with more, or from an earlier day")
+        self._ended = ended
 
     def _market(self) -> Market:
-        worth = self._simulator.worth(self._second())
-        return Market(at_ms=self._wall_ms, is_open=self._is_open(), prices=self._simulator.prices(worth), rates=worth)
+        quoted, worth = self._source.quoted(self.times.at_ms, self._spread_factors())
+        shut = self._shut()
+        return Market(
+            at_ms=self.now_ms(), is_open=len(shut) < len(self.terms), prices=quoted, rates=worth,
+            calendar_ms=self.times.calendar_ms, shut=shut,
+        )  # fmt: skip
 
     def _market_now(self) -> Market:
         """Return the prices of the last tick at the time of now: an order is not older than its request."""
-        return structs.replace(self.market, at_ms=self.now_ms(), is_open=self._is_open())
+        at_ms, shut = self.now_ms(), self._shut()
+        now = structs.replace(
+            self.market, at_ms=at_ms, is_open=len(shut) < len(self.terms), calendar_ms=self.times.calendar_ms, shut=shut
+        )
+        self._roll(now)  # a close must not come in between a rollover and its tick
+        return now
 
-    def now_ms(self) -> int:
-        """Return the broker's time in epoch milliseconds. Never backwards."""
-        self._wall_ms = max(self._wall_ms, self._now_ms())
-        return self._wall_ms
+    def _shut(self) -> frozenset[str]:
+        """Return the symbols that are not traded now: by their session, or for want of prices."""
+        dead = {symbol for symbol in self.terms if not self._source.is_traded(symbol, self.times.at_ms)}
+        return self.calendar.shut(self.terms.keys(), self.times.calendar_ms) | dead
 
-    def _second(self) -> int:
-        # At the end of the walk, 35,000 years at speed 1, prices stand still.
-        return min(self._simulated_ms // 1_000, prices.HORIZON_S - 1)
+    def _spread_factors(self) -> dict[str, Decimal]:
+        hour = self.times.calendar_ms // HOUR_MS
+        if self._factors[0] != hour:
+            factors = {symbol: self.calendar.spread_factor(symbol, hour * HOUR_MS) for symbol in self.terms}
+            self._factors = (hour, factors)
+        return self._factors[1]
 
-    def _is_open(self) -> bool:
-        return sessions.is_open(self.settings.sessions, self._clock.now())
-
-    def _now_ms(self) -> int:
-        return int(self._clock.now().timestamp() * 1_000)
-
-    def _events(self) -> list[Began | Event]:
-        lines = self._account.read()
-        if not lines:
-            lines = [Began(100 * self.settings.initial_balance, self.settings.currency)]
-            self._account.append(*lines)
-        return lines
-
-    def _replayed(self, lines: Sequence[Began | Event]) -> Book:
-        began, *events = lines
-        if not isinstance(began, Began) or began.currency != self.settings.currency:
-            raise ConfigError(
-                f"{self._account.path}: it is no account in {self.settings.currency}; set paper.currency back, "
-                f"or move the folder {self._account.path.parent} away to start afresh"
-            )
-        kept = Book(balance_cents=began.balance_cents)
-        for number, event in enumerate(events, start=2):
-            try:
-                kept = book.apply(kept, event)  # type: ignore[arg-type]  # a second Began fails below
-            except (KeyError, AttributeError) as error:
-                raise ConfigError(f"{self._account.path}: line {number} does not fit those before it") from error
-        self._check_symbols(kept)
-        return kept
-
-    def _check_symbols(self, kept: Book) -> None:
-        unknown = sorted({held.symbol for held in kept.holdings} - self.terms.keys())
+    def _check_symbols(self) -> None:
+        there = {held.symbol for held in self.book.holdings} | {order.symbol for order in self.book.orders}
+        unknown = sorted(there - self.terms.keys())
         if unknown:
             raise ConfigError(
                 f"{self._account.path}: it holds positions in {', '.join(unknown)}, which symbols or "
                 f"paper.symbol_suffix no longer name"
             )
-
-    def _resume_time(self) -> None:
-        """Go on where time stands: what passed while the process was down has passed for the prices, too."""
-        if not self._time_path.exists():
-            return
-        try:
-            saved = msgspec.json.decode(self._time_path.read_bytes(), type=SimulatedTime)
-        except msgspec.DecodeError as error:
-            raise ConfigError(f"{self._time_path}: unreadable ({error}); move it away") from error
-        self._held = saved.held
-        self._simulator.factors.update(saved.factors)
-        away_ms = max(0, self._wall_ms - saved.wall_ms)
-        self._wall_ms = max(self._wall_ms, saved.wall_ms)
-        walked_ms = 0 if saved.held or not self._is_open() else int(away_ms * self.settings.speed)
-        self._simulated_ms = saved.simulated_ms + walked_ms
-
-    def _save_time(self) -> None:
-        saved = SimulatedTime(self._simulated_ms, self._wall_ms, self._held, self._simulator.factors)
-        journal.replace(self._time_path, msgspec.json.encode(saved))
-        self._saved_ms = self._wall_ms
-
-
-def _log_closed(event: Closed) -> None:
-    done = event.operation
-    logger.info(
-        "Closed {} {} {} at {} (simulated), position {}: {}, net {:.2f}",
-        done.side, done.volume, done.symbol, done.close_price, done.id, done.reason,
-        Decimal(done.net_profit_cents) / 100,
-    )  # fmt: skip
-
-
-def _listed(paper: settings.Paper, symbols: Sequence[str]) -> list[Terms]:
-    """Return the terms of all pairs: FX contracts of 100,000, five decimals, three when quoted in JPY."""
-    return [
-        Terms(
-            symbol=symbol + paper.symbol_suffix,
-            base_currency=symbol[:3],
-            quote_currency=symbol[3:],
-            price_precision=3 if symbol[3:] == "JPY" else 5,
-            volume_min=Decimal("0.01"),
-            volume_max=Decimal(50),
-            volume_step=Decimal("0.01"),
-            contract_size=Decimal(100_000),
-            leverage=paper.leverage,
-            stops_level=STOPS_LEVEL_POINTS,
-        )
-        for symbol in symbols
-    ]

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from actors.broker.paper import book, sessions
+from actors.broker.paper import book
 from actors.broker.paper.access import Access, Login
 from actors.broker.paper.bars import Bar
-from actors.broker.paper.book import Book, Holding, Market, Operation, Rules, Terms
+from actors.broker.paper.values import Book, Holding, Market, Operation, Rules, Terms, Waiting
 from bus import clock
 
 BROKER_NAME = "Paper (simulated prices)"
@@ -66,8 +66,8 @@ def balance(kept: Book, rules: Rules, market: Market, currency: str) -> dict[str
     }
 
 
-def instrument(terms: Terms, is_open: bool, week: sessions.Sessions) -> dict[str, Any]:
-    """Return one row of effective-instruments."""
+def instrument(terms: Terms, is_open: bool, hours: list[dict[str, int]]) -> dict[str, Any]:
+    """Return one row of effective-instruments. `hours` are the running week's."""
     return {
         "symbol": terms.symbol,
         "alias": f"{terms.base_currency}{terms.quote_currency} (simulated)",
@@ -82,14 +82,14 @@ def instrument(terms: Terms, is_open: bool, week: sessions.Sessions) -> dict[str
         "contractSize": terms.contract_size,
         "sizeOfOnePoint": terms.point,
         "sessionOpen": is_open,
-        "tradingHours": sessions.trading_hours(week),
+        "tradingHours": hours,
         "leverage": terms.leverage,
         "askMarkup": 0,
         "bidMarkup": 0,
         "swapType": "POINTS",
-        "swapBuy": 0,
-        "swapSell": 0,
-        "freezeLevel": 0,
+        "swapBuy": terms.swap_buy,
+        "swapSell": terms.swap_sell,
+        "freezeLevel": terms.freeze_level,
         "stopsLevel": terms.stops_level,
     }
 
@@ -129,10 +129,26 @@ def position(held: Holding, rules: Rules, market: Market) -> dict[str, Any]:
         "stopLoss": held.sl_price,
         "takeProfit": held.tp_price,
         "currentPrice": price,
-        "swap": "0.00",
+        "swap": money(held.swap_cents),
         "commission": money(held.commission_cents),
         "profit": money(profit_cents),
-        "netProfit": money(profit_cents + held.commission_cents),
+        "netProfit": money(profit_cents + held.commission_cents + held.swap_cents),
+    }
+
+
+def order(waiting: Waiting) -> dict[str, Any]:
+    """Return one order that waits for its price."""
+    return {
+        "id": waiting.id,
+        "symbol": waiting.symbol,
+        "alias": waiting.symbol,
+        "volume": waiting.volume,
+        "type": waiting.kind,
+        "side": waiting.side,
+        "creationTime": time_text(waiting.created_ms),
+        "activationPrice": waiting.activation_price,
+        "stopLoss": waiting.sl_price,
+        "takeProfit": waiting.tp_price,
     }
 
 
@@ -151,7 +167,7 @@ def operation(done: Operation) -> dict[str, Any]:
         "closePrice": done.close_price,
         "profit": money(done.profit_cents),
         "netProfit": money(done.net_profit_cents),
-        "swap": "0.00",
+        "swap": money(done.swap_cents),
         "commission": money(done.commission_cents),
         "closeReason": done.reason,
     }
