@@ -15,7 +15,7 @@ from decimal import Decimal
 from loguru import logger
 from msgspec import Struct
 
-from actors.broker.client import BrokerClient
+from actors.broker.account import Account
 from actors.broker.errors import Blocked, BrokerError, NotSent, Refused, Transient, Unauthorised
 from actors.broker.reconcile import FoundClosed, FoundOpen
 from actors.broker.wire import ClosedPosition, OpenRequest, Position
@@ -69,7 +69,7 @@ class Desk:
     def __init__(
         self,
         *,
-        client: BrokerClient,
+        client: Account,
         reader: Reader,
         settings: Settings,
         rules: RuleSet,

@@ -15,7 +15,7 @@ from loguru import logger
 from msgspec import Struct
 
 from actors.broker import reconcile
-from actors.broker.client import BrokerClient
+from actors.broker.account import Account
 from actors.broker.errors import BrokerError, Transient
 from actors.broker.reconcile import Ambiguous, FoundClosed, FoundOpen
 from actors.broker.wire import ClosedPosition, Position
@@ -55,7 +55,7 @@ class Settler:
 
     def __init__(
         self,
-        client: BrokerClient,
+        client: Account,
         reader: Reader,
         clock: Clock,
         sleep: Callable[[float], Awaitable[bool]],
