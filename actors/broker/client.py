@@ -119,8 +119,8 @@ class BrokerClient:
     async def closed_positions(self, since: datetime, until: datetime) -> tuple[ClosedPosition, ...]:
         """Return the history rows closed between two times, oldest first. A row can lag the event by seconds.
 
-        A span longer than `reading.HISTORY_PIECE` costs a request a piece; a row in two answers, or twice in one, counts
-        once. Parts of one position are rows of their own.
+        A span longer than `reading.HISTORY_PIECE` costs a request a piece. A row in two answers, or twice in one,
+        counts once; parts of one position are rows of their own.
         """
         await self.instruments(float("inf"))
         where, found = "/closed-positions", dict[tuple[str, str, ClosedPosition], None]()
