@@ -23,6 +23,7 @@ from actors.compliance.day import FirmDay
 from actors.desk.allowance import Allowance, Block
 from actors.desk.placing import RETRY_LOGIN_S, Desk
 from bus import actor, messages, runtime
+from bus import clock as clocks
 from bus.actor import BeatState
 from bus.clock import Clock
 from bus.failpoints import reach
@@ -108,6 +109,7 @@ class Executor(actor.Actor):
             holds=self._holds,
             allowance=self._allowance,
             draw=random.SystemRandom(),
+            boot=clocks.boot(),
         )
         self._state = State.READY
         self.link.beat_now()

@@ -715,8 +715,9 @@ async def test_position_that_another_intent_owns_is_left_to_the_operator(tmp_pat
             position_id = bench.broker.venue.book.holdings[0].id
             bench.store._db.execute("DROP TRIGGER orders_begin_reserved")
             bench.store._db.execute(
-                "INSERT INTO orders (intent_id, plan, baseline, reserved_at, deadline_at) SELECT 'other', plan, baseline, "
-                "reserved_at, deadline_at FROM orders WHERE intent_id = ?", (work.intent.id,)
+                "INSERT INTO orders (intent_id, plan, baseline, reserved_at, deadline_at) "
+                "SELECT 'other', plan, baseline, reserved_at, deadline_at FROM orders WHERE intent_id = ?",
+                (work.intent.id,)
             )  # fmt: skip
             bench.store._db.execute(
                 "UPDATE orders SET status = 'opened', position_id = ? WHERE intent_id = 'other'", (position_id,)

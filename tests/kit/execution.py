@@ -45,6 +45,7 @@ from tests.kit.gate import a_gate
 
 LOOK_S = 0.01
 QUIET_S = 0.5
+BOOT = "test-boot"
 
 
 # ── fakes for units ─────────────────────────────────────────────────────────
@@ -343,6 +344,7 @@ class Bench:
             holds=lambda work: not self.store.has_withdrawn(work),
             allowance=self.allowance,
             draw=random.Random(20_260_216),
+            boot=BOOT,
         )
 
     async def sleep(self, seconds: float) -> bool:

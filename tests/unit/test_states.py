@@ -163,7 +163,8 @@ def test_an_order_for_an_intent_that_is_not_executing_is_refused() -> None:
     intent = store.ready()
     with pytest.raises(apsw.ConstraintError, match="reserved while it is executing"):
         store.db.execute(
-            "INSERT INTO orders (intent_id, plan, baseline, reserved_at, deadline_at) VALUES (?, '{}', '[]', 'x', 'x')", (intent.id,)
+            "INSERT INTO orders (intent_id, plan, baseline, reserved_at, deadline_at) VALUES (?, '{}', '[]', 'x', 'x')",
+            (intent.id,),
         )
 
 
