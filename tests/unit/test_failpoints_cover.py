@@ -15,7 +15,7 @@ from tests.kit import points, steps
 # (file, function, beginning of the call): why no points stand around it.
 ALLOWED = {
     ("actors/broker/paper/answers.py", "die", "os.kill"): "the fault `restart`: the broker ends itself, as ordered",
-    ("actors/broker/paper/routes.py", "_body", "request.stream"): "reads a request that has arrived; nothing leaves",
+    ("actors/broker/paper/incoming.py", "body", "request.stream"): "reads a request that has arrived; nothing leaves",
     ("bus/acklog.py", "write", "os.write"): "written for the checker of the chaos run only; off in production",
     ("bus/runtime.py", "acquire_lock", "os.ftruncate"): "the lock is the fact, its text tells people who holds it",
     ("bus/runtime.py", "acquire_lock", "os.pwrite"): "the lock is the fact, its text tells people who holds it",
@@ -37,6 +37,7 @@ ALLOWED = {
 }
 ONE_SIDED = {
     "paper.before_answer": "the web server sends after we have returned",
+    "paper.before_keyed_answer": "the web server sends after we have returned",
     "{role}.after_ack_{step}": "its near side is before_send, which is passed again with each resend",
 }
 PROCESSES = {

@@ -78,6 +78,8 @@ class Holding(Struct, frozen=True, kw_only=True):
     tp_price: Decimal
     opened_ms: int
     commission_cents: int
+    comment: str = ""  # as it came with the order
+    key: str = ""  # of the order that it came from, see `trader_keys`
 
 
 class Operation(Struct, frozen=True, kw_only=True):
@@ -95,6 +97,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     profit_cents: int
     commission_cents: int
     reason: Reason
+    comment: str = ""
+    key: str = ""
 
     @property
     def net_profit_cents(self) -> int:
@@ -135,6 +139,8 @@ class Order(Struct, frozen=True, kw_only=True):
     volume: Decimal
     sl_price: Decimal = NONE
     tp_price: Decimal = NONE
+    comment: str = ""
+    key: str = ""
 
 
 # ── events ──────────────────────────────────────────────────────────────────
@@ -229,6 +235,8 @@ def open_position(book: Book, rules: Rules, market: Market, order: Order) -> Ope
         tp_price=order.tp_price,
         opened_ms=market.at_ms,
         commission_cents=-in_cents(order.volume * rules.commission_per_lot),
+        comment=order.comment,
+        key=order.key,
     )
     after = account(structs.replace(book, holdings=(*book.holdings, held)), rules, market)
     if after.free_margin_cents < 0:
@@ -383,5 +391,7 @@ def _closed(
             profit_cents=profit_cents(held, rules, market, price, volume),
             commission_cents=int((held.commission_cents * volume / held.volume).to_integral_value(ROUND_HALF_EVEN)),
             reason=reason,
+            comment=held.comment,
+            key=held.key,
         )
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -24,23 +24,25 @@ from actors.broker.paper.bars import INTERVALS_MS
 from actors.broker.paper.book import Order, Rejected
 from actors.broker.paper.catalogue import Call
 from actors.broker.paper.counting import Counting, Received
-from actors.broker.paper.faults import Fault, Faults
+from actors.broker.paper.faults import Faults
+from actors.broker.paper.incoming import asked as _asked
+from actors.broker.paper.incoming import body as _body
+from actors.broker.paper.incoming import check as _check
+from actors.broker.paper.incoming import fault_of as _fault
+from actors.broker.paper.incoming import is_fault as _is
 from actors.broker.paper.tampering import Handler, Tampering
+from actors.broker.paper.trader_routes import TraderRoutes
 from actors.broker.paper.venue import Venue
 from bus import clock as clocks
 from bus import failpoints
 
-BODY_BYTES_MAX = 65_536
 SYMBOLS_MAX = 100
 CANDLES_MAX = 5_000
-AMOUNT_MAX = Decimal("1e9")
 LOGIN_PATHS = ("/manager/mtr-login", "/manager/co-login", "/mtr-core-edge/login")
 COOKIE = "co-auth"
 
 STRINGS = msgspec.json.Encoder()
 NUMBERS = msgspec.json.Encoder(decimal_format="number")
-
-T = TypeVar("T")
 
 
 class Asked(Struct, frozen=True, rename="camel"):
@@ -294,7 +296,7 @@ def application(
     `die` is how a fault ends the process; tests in one process pass their own.
     """
     tampering = Tampering(venue, access, faults, die) if faults is not None else None
-    routes = Routes(venue, access, tampering).table()
+    routes = [*Routes(venue, access, tampering).table(), *TraderRoutes(venue, access, tampering).table()]
     middleware = []
     if faults is not None:
         received = Received()
@@ -309,25 +311,6 @@ async def _refused(_: Request, error: Exception) -> Response:
     return _answer({"status": "REJECTED", "nativeCode": "BAD_REQUEST", "errorMessage": detail}, status=status)
 
 
-async def _body(request: Request) -> bytes:
-    if not hasattr(request.state, "body"):
-        received = bytearray()
-        async for chunk in request.stream():
-            received += chunk
-            if len(received) > BODY_BYTES_MAX:
-                raise HTTPException(413, f"body larger than {BODY_BYTES_MAX} bytes")
-        request.state.body = bytes(received)
-    body: bytes = request.state.body
-    return body
-
-
-async def _asked(request: Request, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(await _body(request), type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise HTTPException(400, str(error)) from error
-
-
 def _as_asked(body: bytes) -> dict[str, Any]:
     """Return what an order's request says, as far as it can be read."""
     try:
@@ -338,23 +321,6 @@ def _as_asked(body: bytes) -> dict[str, Any]:
         "symbol": asked.instrument, "side": asked.order_side, "volume": asked.volume,
         "sl_price": asked.sl_price or book.NONE, "tp_price": asked.tp_price or book.NONE,
     }  # fmt: skip
-
-
-def _fault(request: Request) -> Fault | None:
-    """Return the fault that this request suffers, if any."""
-    found: Fault | None = getattr(request.state, "fault", None)
-    return found
-
-
-def _is(fault: Fault | None, name: str) -> bool:
-    return fault is not None and fault.fault == name
-
-
-def _check(**amounts: Decimal | None) -> None:
-    """Refuse NaN, infinity and absurd sizes, which decimal strings can hold."""
-    for name, amount in amounts.items():
-        if amount is not None and (not amount.is_finite() or abs(amount) > AMOUNT_MAX):
-            raise HTTPException(400, f"{name} was {amount}")
 
 
 def _span(since: str, until: str) -> tuple[int, int]:
