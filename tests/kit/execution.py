@@ -47,6 +47,7 @@ from tests.kit.gate import a_gate
 LOOK_S = 0.01
 QUIET_S = 0.5
 BOOT = "test-boot"
+API = "platform"  # of a bench that is made without one
 
 
 # ── fakes for units ─────────────────────────────────────────────────────────
@@ -439,11 +440,9 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def a_bench(
-    folder: Path, *, logged_in: bool = True, api: str = "platform", **executor: Any
-) -> AsyncIterator[Bench]:
+async def a_bench(folder: Path, *, logged_in: bool = True, api: str = "", **executor: Any) -> AsyncIterator[Bench]:
     """Make a bench whose executor settings differ from the test's by `executor`, over one API or the other."""
-    clock = Shifted()
+    clock, api = Shifted(), api or API
     (folder / "paper").mkdir()
     async with paper.running(folder / "paper", clock=clock, api=api) as broker:
         async with PROBES[api](broker.settings, "paper", clock, broker.budget) as client:
