@@ -179,10 +179,12 @@ def failed(check: str, error: BrokerError, broker: Broker) -> Finding:
         fix = "not the password: log in with a browser from this machine, then ask the broker to allow its address"
         return findings.fail(check, said, fix, UNREACHABLE)
     if isinstance(error, Refused):
-        fix = "check broker.base_url, broker.login_path and broker.broker_id"
+        more = "the paths in [broker.trader]" if broker.api == "trader" else "broker.login_path and broker.broker_id"
+        fix = f"check broker.base_url, {more}"
         return findings.fail(check, said, fix)
     if isinstance(error, Unreadable):
-        fix = "this is not the API we know: check broker.base_url and broker.login_path"
+        more = "the paths in [broker.trader]" if broker.api == "trader" else "broker.login_path"
+        fix = f"this is not the API we know: check broker.base_url and {more}"
         return findings.fail(check, said, fix, UNREACHABLE)
     fix = f"is {broker.base_url} up, and this machine on the network? Try again in a minute"
     return findings.fail(check, said, fix, UNREACHABLE)
