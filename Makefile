@@ -28,8 +28,8 @@ start: setup  ## run the whole pipeline with the paper profile until Ctrl-C
 test: setup  ## run all tests
 	@$(BIN)/pytest
 
-chaos: setup  ## kill anything at any moment and check that nothing is lost (MINUTES=m: storms; SWEEP=m; SEED=n)
-	@$(BIN)/python -m tests.chaos.run $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SWEEP),--sweep $(SWEEP)) $(if $(SEED),--seed $(SEED))
+chaos: setup  ## kill anything at any moment and check that nothing is lost (MINUTES=m: storms; SWEEP=m; SEED=n; API=trader)
+	@$(BIN)/python -m tests.chaos.run $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SWEEP),--sweep $(SWEEP)) $(if $(SEED),--seed $(SEED)) $(if $(API),--api $(API))
 
 bench: setup  ## print start-up and recovery times of every process, and the gate's time for a decision
 	@$(BIN)/python -m tests.bench.startup

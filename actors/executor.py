@@ -13,8 +13,8 @@ from datetime import timedelta
 
 from loguru import logger
 
-from actors.broker import transport
-from actors.broker.client import BrokerClient
+from actors.broker import factory, transport
+from actors.broker.account import Account
 from actors.broker.errors import BrokerError, Unauthorised
 from actors.broker.password import password
 from actors.compliance import day as days
@@ -23,6 +23,7 @@ from actors.compliance.day import FirmDay
 from actors.desk.allowance import Allowance, Block
 from actors.desk.placing import RETRY_LOGIN_S, Desk
 from bus import actor, messages, runtime
+from bus import clock as clocks
 from bus.actor import BeatState
 from bus.clock import Clock
 from bus.failpoints import reach
@@ -86,7 +87,7 @@ class Executor(actor.Actor):
 
     async def run(self) -> None:
         try:
-            async with BrokerClient(self.settings.broker, self._password, self.clock, self._allowance) as client:
+            async with factory.account(self.settings.broker, self._password, self.clock, self._allowance) as client:
                 reader = await self._open_reader()
                 if reader is None:
                     return
@@ -96,7 +97,7 @@ class Executor(actor.Actor):
         finally:
             await self._allowance.close()
 
-    async def _place_orders(self, client: BrokerClient, reader: Reader) -> None:
+    async def _place_orders(self, client: Account, reader: Reader) -> None:
         desk = Desk(
             client=client,
             reader=reader,
@@ -108,6 +109,7 @@ class Executor(actor.Actor):
             holds=self._holds,
             allowance=self._allowance,
             draw=random.SystemRandom(),
+            boot=clocks.boot(),
         )
         self._state = State.READY
         self.link.beat_now()
@@ -138,7 +140,7 @@ class Executor(actor.Actor):
         for task in (arrived, stopping):
             task.cancel()
 
-    async def _first_look(self, client: BrokerClient, reader: Reader) -> bool:
+    async def _first_look(self, client: Account, reader: Reader) -> bool:
         """Read positions and history once, completely, before anything else. False when stopped meanwhile."""
         wait_s, warned = FIRST_LOOK_S, ""
         while True:

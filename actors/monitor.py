@@ -10,8 +10,7 @@ import asyncio
 
 from loguru import logger
 
-from actors.broker import transport
-from actors.broker.client import BrokerClient
+from actors.broker import factory, transport
 from actors.broker.password import password
 from actors.compliance import day as days
 from actors.compliance import rulebook
@@ -46,7 +45,7 @@ class Monitor(actor.Actor):
         for warning in rules.warnings(clock.now().date()):
             logger.warning("Rule set {}: {}", rules.name, warning)
         self._allowance = Allowance(link.ask, clock, lambda: days.firm_days(rules, clock.now()), block=BLOCK)
-        self._client = BrokerClient(settings.broker, password(settings), clock, self._allowance)
+        self._client = factory.account(settings.broker, password(settings), clock, self._allowance)
         self._watch = Watch(
             self._client,
             link,

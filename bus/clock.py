@@ -40,6 +40,14 @@ class SystemClock:
         return time.monotonic()
 
 
+def boot() -> str:
+    """Return what names this boot of the machine, as the kernel says it; empty when it does not."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
 def _seconds_in(path: Path) -> float:
     try:
         return float(path.read_text())

@@ -112,7 +112,7 @@ class Reject(Message, frozen=True, kw_only=True, tag=True):
 
 
 class ReserveOrder(Message, frozen=True, kw_only=True, tag=True):
-    """Ask for the licence to send one order, once."""
+    """Ask for the licence to send one order, once; with a key, to repeat that order while its figures are young."""
 
     intent_id: Id
     epoch: int
@@ -121,6 +121,8 @@ class ReserveOrder(Message, frozen=True, kw_only=True, tag=True):
     deadline_at: str
     compliance_snapshot: LongText
     certificate: Certificate | None = None  # None is refused
+    idempotency_key: Annotated[str, Meta(max_length=64)] = ""  # empty: the broker knows no keys
+    figures_mark: Annotated[str, Meta(max_length=128)] = ""
 
 
 class OrderOpened(Message, frozen=True, kw_only=True, tag=True):

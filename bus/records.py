@@ -110,7 +110,11 @@ class OrderPlan(Record, frozen=True, kw_only=True):
 
 
 class Order(Record, frozen=True, kw_only=True):
-    """The one order of an intent. `baseline` are the position ids that existed before it was reserved."""
+    """The one order of an intent. `baseline` are the position ids that existed before it was reserved.
+
+    `idempotency_key` goes with the order wherever the broker knows such keys; None: it is sent once, whatever happens.
+    `figures_mark` says when the figures were read that it was passed with: see `desk.repeating`.
+    """
 
     intent_id: str
     status: OrderStatus
@@ -122,6 +126,8 @@ class Order(Record, frozen=True, kw_only=True):
     position_id: str | None = None
     resolved_at: str | None = None
     reason: str = ""
+    idempotency_key: str | None = None
+    figures_mark: str | None = None
 
 
 class Halt(Record, frozen=True, kw_only=True):

@@ -90,6 +90,7 @@ class Executor(Section, frozen=True, kw_only=True):
     look_interval_s: Annotated[float, Meta(ge=0.05, le=60)] = 2.0
     quote_age_s_max: Annotated[float, Meta(gt=0, le=600)] = 30.0
     figures_age_s_max: Annotated[float, Meta(ge=1, le=15)] = 15.0
+    keyed_retry_s: Annotated[float, Meta(ge=0, le=120)] = 15.0  # since the first send; 0: an order is never repeated
     gap_allowance_pips: Annotated[float, Meta(ge=0, le=500)] = 5.0
     gap_allowance_pips_by_symbol: dict[Symbol, Annotated[float, Meta(ge=0, le=500)]] = {}
     flat_lead_s: Annotated[float, Meta(ge=0, le=86_400)] = 1_800.0
@@ -109,18 +110,65 @@ class Monitor(Section, frozen=True, kw_only=True):
     requests_kept_for_trades: Annotated[int, Meta(ge=0, le=100_000)] = 400
 
 
-class Broker(Section, frozen=True, kw_only=True):
-    """Where and as whom we trade. The password comes from the environment, never from a file of settings."""
+Endpoint = Annotated[str, Meta(pattern=r"^(GET|POST|PUT|PATCH|DELETE) /[A-Za-z0-9._~/{}-]{1,200}$")]
 
-    kind: Literal["paper", "platform"] = "paper"
+
+class TraderPaths(Section, frozen=True, kw_only=True):
+    """Method and path of each call of the Trader API; `{id}` stands for a position or a waiting order.
+
+    Match-Trader documents the calls and their fields, but its pages show few of the paths: docs/broker.md says which
+    of these are careful guesses.
+    """
+
+    account: Endpoint = "GET /v1/account"
+    instruments: Endpoint = "GET /v1/instruments"
+    quotes: Endpoint = "GET /v1/quotes"
+    candles: Endpoint = "GET /v1/candles"
+    positions: Endpoint = "GET /v1/positions"
+    closed_positions: Endpoint = "GET /v1/closed-positions"
+    pending_orders: Endpoint = "GET /v1/pending-orders"
+    open: Endpoint = "POST /v1/positions"
+    edit: Endpoint = "PATCH /v1/positions/{id}"
+    close: Endpoint = "POST /v1/positions/{id}/close"
+    create_pending: Endpoint = "POST /v1/pending-orders"
+    edit_pending: Endpoint = "PATCH /v1/pending-orders/{id}"
+    cancel_pending: Endpoint = "DELETE /v1/pending-orders/{id}"
+
+
+class Broker(Section, frozen=True, kw_only=True):
+    """Where and as whom we trade. Password and token come from the environment, never from a file of settings.
+
+    `kind` is whose account it is and, for a live one, the API it is spoken to over; `paper_api` says the latter for the
+    paper broker, which speaks both.
+    """
+
+    kind: Literal["paper", "platform", "trader"] = "paper"
+    paper_api: Literal["platform", "trader"] = "platform"
     base_url: str = "http://127.0.0.1:8765"
     login_path: str = "/manager/mtr-login"
     broker_id: str = "0"
     email: str = "paper@example.invalid"
     account_id: str = "PAPER-1"
     password_env: str = "PILOT_BROKER_PASSWORD"  # noqa: S105 - the name of the variable
+    token_env: str = "PILOT_BROKER_TOKEN"  # noqa: S105 - the name of the variable
     connect_timeout_s: Seconds = 5.0
     request_timeout_s: Seconds = 10.0
+    trader: TraderPaths = TraderPaths()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether this is an account at a firm, not the paper broker's."""
+        return self.kind != "paper"
+
+    @property
+    def api(self) -> Literal["platform", "trader"]:
+        """The API that is spoken."""
+        return self.paper_api if self.kind == "paper" else self.kind
+
+    @property
+    def secret_env(self) -> str:
+        """The variable that holds the one secret this API wants: a password or a token."""
+        return self.token_env if self.api == "trader" else self.password_env
 
 
 class Paper(Section, frozen=True, kw_only=True):

@@ -58,7 +58,7 @@ class Gate:
         """Return the gate of these settings. Raises ConfigError when the rule set cannot be read."""
         name = settings.compliance.rules
         broker = settings.broker
-        needs_attestation = broker.kind == "platform"
+        needs_attestation = broker.is_live
         found = rule_numbers.read(name)
         return cls(found, account_id=broker.account_id, needs_attestation=needs_attestation, source=name)
 

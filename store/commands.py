@@ -146,6 +146,8 @@ def reject(writer: Writer, sender: Peer, body: messages.Reject) -> Answer:
 
 def reserve_order(writer: Writer, sender: Peer, body: messages.ReserveOrder) -> Answer:
     intent = held(writer, sender, body.intent_id, body.epoch)
+    if body.idempotency_key and writer.read.has_key(body.idempotency_key):
+        raise Refused("another order carries this key", ("release",))
     writer.decisions.reserve_order(intent, body, sender, writer.now, gate=writer.gate)
     if lease := writer.registry.leases.get(intent.id):
         lease.has_order = True

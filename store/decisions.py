@@ -197,11 +197,11 @@ class DecisionStore:
             raise Refused(f"expired at {intent.expires_at}", ("reject",))
         gate.check(asked, self.read, now)
         self._db.execute(
-            "INSERT INTO orders (intent_id, status, plan, baseline, reserved_at, deadline_at) "
-            "VALUES (?, 'reserved', ?, ?, ?, ?)",
+            "INSERT INTO orders (intent_id, status, plan, baseline, reserved_at, deadline_at, idempotency_key, "
+            "figures_mark) VALUES (?, 'reserved', ?, ?, ?, ?, ?, ?)",
             (
                 intent.id, msgspec.json.encode(asked.plan).decode(), json.dumps(asked.baseline), clock.iso(now),
-                asked.deadline_at,
+                asked.deadline_at, asked.idempotency_key or None, asked.figures_mark or None,
             ),
         )  # fmt: skip
         self._snapshot(intent.id, asked.compliance_snapshot)

@@ -185,6 +185,10 @@ class Reader:
         rows = self._db.execute("SELECT position_id FROM orders WHERE position_id IS NOT NULL")
         return frozenset(str(row[0]) for row in rows)
 
+    def has_key(self, idempotency_key: str) -> bool:
+        """Return whether an order carries this key."""
+        return bool(self._db.execute("SELECT 1 FROM orders WHERE idempotency_key = ?", (idempotency_key,)).fetchall())
+
     # ── account ─────────────────────────────────────────────────────────────
 
     def account_day(self, day: str, account_id: str, reset: str) -> AccountDay | None:

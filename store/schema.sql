@@ -83,22 +83,27 @@ CREATE TABLE orders (
     order_id    TEXT,
     position_id TEXT UNIQUE,
     resolved_at TEXT,
-    reason      TEXT NOT NULL DEFAULT '',
+    reason      TEXT NOT NULL DEFAULT '', idempotency_key TEXT, figures_mark TEXT,
     CHECK ((status = 'opened') = (position_id IS NOT NULL))
 ) STRICT;
 
 CREATE INDEX idx_orders_unresolved ON orders (status) WHERE status IN ('reserved', 'unknown');
+-- The key of an order at the broker; NULL: it was sent without one, and is never repeated.
+CREATE UNIQUE INDEX idx_orders_key ON orders (idempotency_key);
 
 -- OR REPLACE deletes without firing delete triggers: hence the triggers that look for what it would replace.
 CREATE TRIGGER orders_begin_reserved BEFORE INSERT ON orders
-WHEN NEW.status <> 'reserved' OR EXISTS (SELECT 1 FROM orders WHERE intent_id = NEW.intent_id OR rowid = NEW.rowid)
-  OR NOT EXISTS (SELECT 1 FROM intents WHERE id = NEW.intent_id AND status = 'executing')
+WHEN NEW.status <> 'reserved' OR EXISTS (
+    SELECT 1 FROM orders
+    WHERE intent_id = NEW.intent_id OR rowid = NEW.rowid OR idempotency_key = NEW.idempotency_key
+  ) OR NOT EXISTS (SELECT 1 FROM intents WHERE id = NEW.intent_id AND status = 'executing')
 BEGIN SELECT RAISE(ABORT, 'illegal: one order per intent, reserved while it is executing'); END;
 CREATE TRIGGER orders_keep BEFORE DELETE ON orders
 BEGIN SELECT RAISE(ABORT, 'illegal: orders are never deleted'); END;
 CREATE TRIGGER orders_plan_stands BEFORE UPDATE ON orders
 WHEN NEW.plan <> OLD.plan OR NEW.baseline <> OLD.baseline OR NEW.reserved_at <> OLD.reserved_at
   OR NEW.deadline_at <> OLD.deadline_at OR NEW.intent_id <> OLD.intent_id OR NEW.rowid <> OLD.rowid
+  OR NEW.idempotency_key IS NOT OLD.idempotency_key OR NEW.figures_mark IS NOT OLD.figures_mark
 BEGIN SELECT RAISE(ABORT, 'illegal: what was reserved never changes'); END;
 CREATE TRIGGER orders_position_once BEFORE UPDATE OF position_id ON orders
 WHEN EXISTS (SELECT 1 FROM orders WHERE position_id = NEW.position_id AND intent_id <> NEW.intent_id)

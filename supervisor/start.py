@@ -51,7 +51,7 @@ def run_all(
         RunsAlready: another one does; nothing was started.
     """
     settings = load.settings(profile)
-    default_path = procfile.default_path(load.ROOT, paper=settings.broker.kind == "paper")
+    default_path = procfile.default_path(load.ROOT, paper=not settings.broker.is_live)
     roles = procfile.roles(procfile_path or default_path, settings.profile)
     wanted = formation.of(roles, changes, monitor_only=monitor_only)
     if once and not all(wanted.get(role) for role in formation.TRADING):

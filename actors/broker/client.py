@@ -1,21 +1,22 @@
-"""The broker's account as a few typed calls: reads that may be repeated, writes that are sent once.
+"""The account over Match-Trader's Platform API: reads that may be repeated, writes that are sent once.
 
-Used by executor and monitor, one client each. Never sleeps, never repeats a write, never decides: callers do.
+Used by executor and monitor, one client each, as a `broker.account.Account`. Never sleeps, never repeats a write, never
+decides: callers do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
-from typing import Literal, ParamSpec, Self, TypeVar
+from typing import Self, TypeVar
 
 import msgspec
-from loguru import logger
 
-from actors.broker import instruments, raw, transport, wire
-from actors.broker.errors import BrokerError, NotSent, Refused, Unauthorised, UnknownOutcome, Unreadable
+from actors.broker import raw, reading, transport, wire
+from actors.broker.errors import BrokerError, NotSent, Unauthorised, UnknownOutcome
+from actors.broker.reading import INSTRUMENTS_AGE_S_MAX, Interval, Listing
 from actors.broker.session import Session
 from actors.broker.transport import Budget, Transport
 from actors.broker.wire import (
@@ -33,37 +34,24 @@ from bus import clock as clocks
 from bus.clock import Clock
 from config import settings
 
-Interval = Literal["M1", "M5", "M15", "M30", "H1", "H4", "D1", "W1"]
-INTERVALS: dict[Interval, timedelta] = {
-    "M1": timedelta(minutes=1), "M5": timedelta(minutes=5), "M15": timedelta(minutes=15), "M30": timedelta(minutes=30),
-    "H1": timedelta(hours=1), "H4": timedelta(hours=4), "D1": timedelta(days=1), "W1": timedelta(days=7),
-}  # fmt: skip
-INSTRUMENTS_AGE_S_MAX = 300.0  # sessions open and close; contracts hardly change
-HISTORY_PIECE = timedelta(days=31)  # the longest span of the history that is asked for at once
-HISTORY_PIECES_MAX = 24  # requests for one history: a longer span, as by a wrong clock, comes in longer pieces
-
-P = ParamSpec("P")
 R = TypeVar("R")
-T = TypeVar("T")
-Row = TypeVar("Row", Position, PendingOrder)
 
 
 class BrokerClient:
-    """One account at one broker. Use as an async context manager; logs in when the first call needs it.
+    """One account over the Platform API. Use as an async context manager; logs in when the first call needs it.
 
     Every request is paid from `budget` before it leaves. Every call raises a `BrokerError`: reads `Transient`
     (`Unreadable` and `BudgetSpent` among them), `Blocked`, `Unauthorised` or `Refused`; writes `Refused`, `NotSent` or
     `UnknownOutcome`. See errors.py.
     """
 
+    keyed_orders = False  # no request of this API carries an id of ours: an order is sent once, then looked for
+
     def __init__(self, broker: settings.Broker, password: str, clock: Clock, budget: Budget) -> None:
         self._clock = clock
         self._line = Transport(broker, budget)
         self._session = Session(broker, password, self._line, clock)
-        self._instruments: dict[str, Instrument] = {}
-        self._our_names: dict[str, str] = {}
-        self._left_out: tuple[str, ...] = ()
-        self._listed_at = float("-inf")  # monotonic
+        self._listing = Listing(clock)
 
     async def __aenter__(self) -> Self:
         return self
@@ -86,16 +74,16 @@ class BrokerClient:
 
     async def balance(self) -> Balance:
         """Return balance, equity and margin of the account."""
-        return _made("/balance", wire.balance, await self._get("/balance", raw.Balance))
+        return reading.made("/balance", wire.balance, await self._get("/balance", raw.Balance))
 
     async def instruments(self, age_s_max: float = INSTRUMENTS_AGE_S_MAX) -> dict[str, Instrument]:
         """Return what can be traded, by our symbol; not older than `age_s_max` (0: ask now).
 
         Unreadable rows, and symbols of ours that two instruments claim, are left out with a warning.
         """
-        if self._clock.monotonic() - self._listed_at >= age_s_max:
-            self._take_instruments(await self._get("/effective-instruments", tuple[msgspec.Raw, ...]))
-        return self._instruments
+        if self._listing.is_older_than(age_s_max):
+            self._listing.take(await self._get("/effective-instruments", tuple[msgspec.Raw, ...]))
+        return self._listing.by_symbol
 
     async def quotes(self, symbols: Iterable[str]) -> dict[str, Quote]:
         """Return bid and ask by our symbol. A symbol that the broker has no price for now is missing.
@@ -108,37 +96,39 @@ class BrokerClient:
             return {}
         said = await self._get(f"/quotations?symbols={','.join(by_broker)}", tuple[raw.Quote, ...])
         known = [(one, by_broker[one.symbol]) for one in said if one.symbol in by_broker]
-        return {symbol: _made("/quotations", wire.quote, one, symbol) for one, symbol in known}
+        return {symbol: reading.made("/quotations", wire.quote, one, symbol) for one, symbol in known}
 
     async def open_positions(self) -> tuple[Position, ...]:
         """Return all open positions of the account, each once, also those nobody here opened."""
         await self.instruments(float("inf"))
         where, said = "/open-positions", await self._get("/open-positions", raw.Positions)
-        return _each_once(
-            where, [_made(where, wire.position, one, self._our_name(one.symbol)) for one in said.positions]
+        return reading.each_once(
+            where,
+            [reading.made(where, wire.position, one, self._listing.our_name(one.symbol)) for one in said.positions],
         )
 
     async def pending_orders(self) -> tuple[PendingOrder, ...]:
         """Return all orders of the account that wait for their price, each once."""
         await self.instruments(float("inf"))
         where, said = "/active-orders", await self._get("/active-orders", raw.PendingOrders)
-        return _each_once(
-            where, [_made(where, wire.pending_order, one, self._our_name(one.symbol)) for one in said.orders]
+        return reading.each_once(
+            where,
+            [reading.made(where, wire.pending_order, one, self._listing.our_name(one.symbol)) for one in said.orders],
         )
 
     async def closed_positions(self, since: datetime, until: datetime) -> tuple[ClosedPosition, ...]:
         """Return the history rows closed between two times, oldest first. A row can lag the event by seconds.
 
-        A span longer than `HISTORY_PIECE` costs a request a piece; a row in two answers, or twice in one, counts once.
-        Parts of one position are rows of their own.
+        A span longer than `reading.HISTORY_PIECE` costs a request a piece. A row in two answers, or twice in one,
+        counts once; parts of one position are rows of their own.
         """
         await self.instruments(float("inf"))
         where, found = "/closed-positions", dict[tuple[str, str, ClosedPosition], None]()
-        for begin, end in _pieces(since, until):
+        for begin, end in reading.pieces(since, until):
             body = msgspec.json.encode({"from": clocks.iso(begin), "to": clocks.iso(end)})
             said = await self._read("POST", where, raw.Operations, body)
             for one in said.operations:
-                row = _made(where, wire.closed_position, one, self._our_name(one.symbol))
+                row = reading.made(where, wire.closed_position, one, self._listing.our_name(one.symbol))
                 found[str(one.uid), str(one.closing_order_id), row] = None
         return tuple(sorted((row for _, _, row in found), key=lambda row: row.closed_at))
 
@@ -151,9 +141,8 @@ class BrokerClient:
         name = (await self._listed(symbol)).broker_symbol
         query = f"symbol={name}&interval={interval}&from={clocks.iso(since)}&to={clocks.iso(until)}"
         said = await self._get(f"/candles?{query}", raw.Candles)
-        bars = sorted((_made("/candles", wire.candle, one) for one in said.candles), key=lambda bar: bar.at)
-        now = self._clock.now()
-        return tuple(bar for bar in bars if bar.at + INTERVALS[interval] <= now)
+        bars = [reading.made("/candles", wire.candle, one) for one in said.candles]
+        return reading.finished(bars, interval, self._clock.now())
 
     # ── writes ──────────────────────────────────────────────────────────────
 
@@ -167,7 +156,7 @@ class BrokerClient:
             Refused: the broker rejected the order.
             UnknownOutcome: the order may exist.
         """
-        if not _is_sendable(order):
+        if not reading.is_sendable(order):
             raise NotSent(f"POST /position/open: no order: {order}")
         return await self._order("/position/open", wire.open_request(order))
 
@@ -176,7 +165,7 @@ class BrokerClient:
 
         An order like any other: never logs in first, and raises as `open_position` does.
         """
-        if not _is_sendable(order) or not _is_price(order.activation_price):
+        if not reading.is_sendable(order) or not reading.is_price(order.activation_price):
             raise NotSent(f"POST /pending-order/create: no order: {order}")
         return await self._order("/pending-order/create", wire.create_pending_request(order))
 
@@ -220,7 +209,7 @@ class BrokerClient:
             NotSent, Refused: nothing changed.
             UnknownOutcome: it may have changed, or the order has become a position meanwhile.
         """
-        if not _is_price(activation_price) or not all(one.is_finite() and one >= 0 for one in (sl_price, tp_price)):
+        if not reading.is_price(activation_price) or not all(map(reading.is_level, (sl_price, tp_price))):
             raise NotSent(f"POST /pending-order/edit: no prices: {activation_price}, {sl_price}, {tp_price}")
         body = wire.edit_pending_request(waiting, activation_price, sl_price, tp_price)
         await self._write("/pending-order/edit", body, may_say_nothing=True)
@@ -273,55 +262,5 @@ class BrokerClient:
 
     async def _listed(self, symbol: str) -> Instrument:
         """Return the instrument. Raises Refused when the broker does not list the symbol."""
-        listed = await self.instruments()
-        if symbol not in listed:
-            left_out = "".join(f"; left out {why}" for why in self._left_out if symbol in why)
-            raise Refused(f"symbol {symbol} is none of the broker's: {', '.join(sorted(listed))[:200]}{left_out[:200]}")
-        return listed[symbol]
-
-    def _take_instruments(self, rows: tuple[msgspec.Raw, ...]) -> None:
-        found, left_out = instruments.by_our_symbol(rows)
-        if left_out != self._left_out:
-            logger.warning("Left out {} of the broker's instruments: {}", len(left_out), "; ".join(left_out)[:500])
-        self._instruments, self._left_out = found, left_out
-        self._our_names = {one.broker_symbol: one.symbol for one in found.values()}
-        self._listed_at = self._clock.monotonic()
-
-    def _our_name(self, broker_symbol: str) -> str:
-        return self._our_names.get(broker_symbol) or instruments.without_suffix(broker_symbol)
-
-
-def _pieces(since: datetime, until: datetime) -> list[tuple[datetime, datetime]]:
-    """Return a span in pieces that share their edges, oldest first; at least one."""
-    length = max(HISTORY_PIECE, (until - since) / HISTORY_PIECES_MAX)
-    edges = [since]
-    while edges[-1] + length < until and len(edges) < HISTORY_PIECES_MAX:
-        edges.append(edges[-1] + length)
-    return list(zip(edges, [*edges[1:], until], strict=True))
-
-
-def _is_price(value: Decimal) -> bool:
-    return value.is_finite() and value > 0
-
-
-def _is_sendable(order: OpenRequest | PendingRequest) -> bool:
-    """Return whether volume, stop and target are numbers that an order can have."""
-    prices = (order.sl_price, order.tp_price)
-    return order.volume.is_finite() and order.volume > 0 and all(one.is_finite() and one >= 0 for one in prices)
-
-
-def _made(where: str, make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return what `make` makes of the broker's answer. Raises Unreadable when a value makes no sense."""
-    try:
-        return make(*args, **kwargs)
-    except ValueError as error:
-        raise Unreadable(f"{where}: {error}") from error
-
-
-def _each_once(where: str, rows: list[Row]) -> tuple[Row, ...]:
-    """Return the rows without those that the broker repeats. Raises Unreadable when two of one id differ."""
-    found = tuple(dict.fromkeys(rows))
-    ids = [row.id for row in found]
-    if twice := sorted({one for one in ids if ids.count(one) > 1}):
-        raise Unreadable(f"{where}: listed twice and not alike: {', '.join(twice)}")
-    return found
+        await self.instruments()
+        return self._listing.find(symbol)

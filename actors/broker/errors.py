@@ -8,7 +8,8 @@
     ├── Unauthorised      login refused, account not ours, or 401 even after a new login
     ├── Refused           the broker said no: certainly nothing was done
     ├── NotSent           the request certainly never left: no login, no connection, or no request left to us
-    └── UnknownOutcome    a write may have been done: never send it again, look instead
+    └── UnknownOutcome    a write may have been done: never send it again without its key, look instead
+        └── KeyConflict   the broker knows the key of this order otherwise than we do, or not as a key
 
 Used by executor and monitor through `broker.client`. A write ends in a result, `Refused`, `NotSent` or
 `UnknownOutcome` and in nothing else, so that no handler can mistake "may exist" for "does not exist".
@@ -63,3 +64,7 @@ class NotSent(BrokerError):
 
 class UnknownOutcome(BrokerError):
     """The request may have been carried out. Only looking at the account can tell."""
+
+
+class KeyConflict(UnknownOutcome):
+    """The broker objects to the order's idempotency key: it may have been used for something else."""

@@ -1,4 +1,7 @@
-"""The password of the broker's account. Used by executor and monitor at start; never logged, never kept elsewhere."""
+"""The secret of the broker's account: a password, or the Trader API's token. Used by executor and monitor at start.
+
+Never logged, never kept elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ PAPER = "paper"
 
 
 def password(settings: Settings) -> str:
-    """Return the password for `settings.broker`.
+    """Return the secret for `settings.broker`.
 
     Raises:
         config.load.ConfigError: a live account without its secret in the environment or in .env.
     """
-    return PAPER if settings.broker.kind == "paper" else load.secret(settings.broker.password_env)
+    return load.secret(settings.broker.secret_env) if settings.broker.is_live else PAPER

@@ -1,11 +1,13 @@
 """Is this order at the broker? Match one order whose answer was lost against what the broker shows. Pure.
 
 Used by the executor. Never guesses: more than one candidate is ambiguous, and "absent" is only what these two lists
-say. Whether the look started late enough to believe it is the caller's question.
+say. Whether the look started late enough to believe it is the caller's question. A comment that the broker shows with a
+position, and that is an intent's id, confirms or excludes it; that there is none proves nothing.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -16,6 +18,8 @@ from actors.broker.wire import ClosedPosition, Position
 from bus import clock
 from bus.records import Order, OrderPlan
 from bus.vocabulary import Side
+
+INTENT_ID = re.compile(r"[0-9a-f]{16}")  # what a comment of ours is; people write other things
 
 SKEW_S = 5.0  # how far the broker's clock may be behind ours
 DOUBT_S = (
@@ -91,12 +95,23 @@ def match(
     symbol and side, opened after the reservation (less `skew_s`), that is equal in volume, stop and target, or
     - equal but without the stop or target that the broker did not take, or
     - equal but smaller: a partial fill.
+    A position with the comment of this intent is the order, whatever else it is, and then no other one is a candidate;
+    one with the comment of another intent is none.
     Closed rows mostly do not say stop and target; what a row does not say is not compared.
     A position that shows both as open and as closed (in part) counts once, as open.
     """
     wanted = fingerprint(order.plan)
     since = clock.parse(order.reserved_at) - timedelta(seconds=skew_s)
     not_ours = owned_ids.union(order.baseline)
+    confirmed = named(order, open_positions, closed_positions, owned_ids)
+    if len(confirmed) > 1:
+        ids = tuple(one.id for one in confirmed)
+        return Ambiguous(ids, f"{len(ids)} positions carry the id of intent {order.intent_id}: {', '.join(ids)}")
+    if confirmed:
+        (one,) = confirmed
+        return FoundOpen(one) if isinstance(one, Position) else FoundClosed(one)
+    open_positions = [held for held in open_positions if not is_of_another(held, order)]
+    closed_positions = [row for row in closed_positions if not is_of_another(row, order)]
     opened = {held.id: held for held in open_positions if _may_be(held, wanted, not_ours)}
     rows = [row for row in closed_positions if row.id not in opened and _may_be(row, wanted, not_ours)]
     doubtful_since = since - timedelta(seconds=DOUBT_S)
@@ -112,6 +127,25 @@ def match(
     if found_closed:
         return FoundClosed(found_closed[0])
     return Absent(similar=tuple(sorted({*opened, *closed})))
+
+
+def named(
+    order: Order,
+    open_positions: Sequence[Position],
+    closed_positions: Sequence[ClosedPosition],
+    owned_ids: frozenset[str],
+) -> tuple[Position | ClosedPosition, ...]:
+    """Return the unowned positions of the order's symbol and side that carry its intent's id, each once, by id."""
+    wanted, not_ours = fingerprint(order.plan), owned_ids.union(order.baseline)
+    found: dict[str, Position | ClosedPosition] = {row.id: row for row in whole(closed_positions)}
+    found |= {held.id: held for held in open_positions}
+    ours = (one for one in found.values() if one.comment == order.intent_id and _may_be(one, wanted, not_ours))
+    return tuple(sorted(ours, key=lambda one: one.id))
+
+
+def is_of_another(seen: Position | ClosedPosition, order: Order) -> bool:
+    """Return whether a position carries the id of another intent."""
+    return seen.comment != order.intent_id and INTENT_ID.fullmatch(seen.comment) is not None
 
 
 def _may_be(seen: Position | ClosedPosition, wanted: Fingerprint, not_ours: frozenset[str]) -> bool:

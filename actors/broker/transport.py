@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import zlib
+from collections.abc import Callable
 from importlib import metadata
 from typing import Protocol, TypeVar
 
@@ -91,6 +92,9 @@ class Answer(Struct, frozen=True):
         return repr(text) if text else "an empty body"
 
 
+Judge = Callable[[Answer, str], None]
+
+
 class TooLarge(httpx.TransportError):
     """The body was longer than we read."""
 
@@ -142,9 +146,15 @@ class Transport:
         return {cookie.name: cookie.value or "" for cookie in self._reads.cookies.jar}
 
     async def read(
-        self, method: str, path: str, *, headers: dict[str, str] | None = None, body: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
+        judge: Judge | None = None,
     ) -> Answer:
-        """Return a 2xx answer to a request that changes nothing.
+        """Return a 2xx answer to a request that changes nothing. `judge` sorts others as its API has it, or passes.
 
         Raises:
             Transient: no connection, no answer in time, 408, 429 or 5xx; BudgetSpent: nothing was asked.
@@ -160,6 +170,8 @@ class Transport:
             raise Transient(f"{method} {path}: {_named(error)}") from error
         failpoints.reach("broker.after_read")
         self.dated = answer.date
+        if judge is not None:
+            judge(answer, f"{method} {path}")
         return _checked_read(answer, f"{method} {path}")
 
     async def write(
@@ -177,22 +189,34 @@ class Transport:
             Refused: the broker said no.
             UnknownOutcome: everything else; also when this call is cancelled, the order may exist.
         """
-        where = f"POST {path}"
+        answer = await self.change("POST", path, body, headers=headers, is_order=is_order)
+        if may_say_nothing and 200 <= answer.status < 300 and not answer.body.strip():
+            return raw.Written()
+        return _checked_write(answer, f"POST {path}")
+
+    async def change(
+        self, method: str, path: str, body: bytes | None, *, headers: dict[str, str], is_order: bool = False
+    ) -> Answer:
+        """Send a request that changes something once, on a connection of its own; return whatever was answered.
+
+        Raises:
+            NotSent: PILOT_READONLY is set, no connection was made, or no request is left to us.
+            UnknownOutcome: no answer came; also when this call is cancelled, it may have been carried out.
+        """
+        where = f"{method} {path}"
         if self._is_read_only:  # before anything is paid: no later line may leave
             raise NotSent(f"{where}: {load.READ_ONLY} is set; unset it and start this process again to trade")
         async with self._client() as fresh:
             await self._pay(where, is_order=is_order)
             failpoints.reach("broker.before_write")  # one POST: an order, an edit or a close (executor, monitor)
             try:
-                answer = await self._exchange(fresh, "POST", path, headers, body)
+                answer = await self._exchange(fresh, method, path, headers, body)
             except NOTHING_SENT as error:
                 raise NotSent(f"{where}: {_named(error)}") from error
             except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
                 raise UnknownOutcome(f"{where}: {_named(error)}") from error
         failpoints.reach("broker.after_write")
-        if may_say_nothing and 200 <= answer.status < 300 and not answer.body.strip():
-            return raw.Written()
-        return _checked_write(answer, where)
+        return answer
 
     async def _pay(self, where: str, *, is_order: bool) -> None:
         try:

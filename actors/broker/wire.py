@@ -86,6 +86,7 @@ class Position(Struct, frozen=True, kw_only=True):
     commission_cents: int
     profit_cents: int
     net_profit_cents: int
+    comment: str = ""  # what was said with the order, where the broker shows it
 
 
 class PendingOrder(Struct, frozen=True, kw_only=True):
@@ -125,6 +126,7 @@ class ClosedPosition(Struct, frozen=True, kw_only=True):
     reason: str
     sl_price: Decimal | None = None  # None: the row does not say, or there was none
     tp_price: Decimal | None = None
+    comment: str = ""
 
 
 class Candle(Struct, frozen=True, kw_only=True):
@@ -139,13 +141,18 @@ class Candle(Struct, frozen=True, kw_only=True):
 
 
 class OpenRequest(Struct, frozen=True, kw_only=True):
-    """A market order with its stop and target as absolute prices; a `tp_price` of 0 is no target."""
+    """A market order with its stop and target as absolute prices; a `tp_price` of 0 is no target.
+
+    `idempotency_key` and `comment` go with the order where the API has room for them.
+    """
 
     broker_symbol: str
     side: Side
     volume: Decimal
     sl_price: Decimal
     tp_price: Decimal
+    idempotency_key: str = ""
+    comment: str = ""
 
 
 class PendingRequest(Struct, frozen=True, kw_only=True):

@@ -77,7 +77,7 @@ async def examine(profile: str | None, clock: Clock) -> Report:
     known = _known(settings, rules, clock.now())
     found += [*said, *of_secrets, *known.found]
     visit = outside.Visit(
-        settings, rules, secrets.get(settings.broker.password_env, PAPER), clock=clock, owned_ids=known.owned_ids
+        settings, rules, secrets.get(settings.broker.secret_env, PAPER), clock=clock, owned_ids=known.owned_ids
     )
     if (reason := _why_not_asked(found, known)) is None:
         await visit.make()
@@ -134,7 +134,7 @@ def _requests(reader: Reader, rules: RuleSet, now: datetime) -> tuple[int, Findi
 
 
 def _attested(reader: Reader, settings: Settings, rules: RuleSet) -> list[Finding]:
-    if settings.broker.kind != "platform":
+    if not settings.broker.is_live:
         return []
     found = reader.attestation(settings.broker.account_id, rules.fingerprint)
     if found is None:

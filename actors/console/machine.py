@@ -145,13 +145,13 @@ def settings(profile: str | None) -> tuple[Settings | None, list[Finding]]:
 def _placeholders(found: Settings) -> list[Finding]:
     """Return what still stands in a live profile as we delivered it."""
     broker = found.broker
-    if broker.kind != "platform":
+    if not broker.is_live:
         return []
     wrong = []
     if broker.account_id == NOT_SET:
         fix = "set broker.account_id to the account's number on the firm's dashboard"
         wrong.append(findings.fail("settings", f"broker.account_id was {NOT_SET!r}", fix))
-    if broker.email.endswith("example.invalid"):
+    if broker.api == "platform" and broker.email.endswith("example.invalid"):
         fix = "set broker.email to the e-mail of your login at the broker"
         wrong.append(findings.fail("settings", f"broker.email was {broker.email!r}", fix))
     return wrong
@@ -173,7 +173,7 @@ def rules(settings: Settings, today: date) -> tuple[RuleSet | None, list[Finding
 
 def secrets(settings: Settings) -> tuple[dict[str, str], list[Finding]]:
     """Return the secrets that this profile needs, by variable, and whether they are there. They are never shown."""
-    names = [settings.broker.password_env] if settings.broker.kind == "platform" else []
+    names = [settings.broker.secret_env] if settings.broker.is_live else []
     found, said = {}, []
     if settings.llm.analyst == "openai" and not openai.is_here(settings.llm):
         names.append(settings.llm.api_key_env)

@@ -17,7 +17,8 @@ import httpx
 
 from actors.analysts import chat
 from actors.analysts.openai import OpenAiAnalyst
-from actors.broker.client import BrokerClient
+from actors.broker import factory
+from actors.broker.account import Account
 from actors.broker.errors import Blocked, BrokerError, BudgetSpent, Refused, Unauthorised, Unreadable
 from actors.broker.wire import Balance, Instrument
 from actors.compliance.money import amount
@@ -83,7 +84,7 @@ class Visit:
             self.found.append(wrong)
             return
         try:
-            async with BrokerClient(self._settings.broker, self._password, self._clock, self._budget) as client:
+            async with factory.account(self._settings.broker, self._password, self._clock, self._budget) as client:
                 await self._login(client)
                 for check, look in (
                     ("account", self._account), ("symbols", self._symbols), ("prices", self._prices),
@@ -95,7 +96,7 @@ class Visit:
         except (ConfigError, httpx.InvalidURL) as error:
             self.found.append(findings.fail("broker", str(error), "put it right in the profile or in .env"))
 
-    async def _asked(self, check: str, look: Callable[[BrokerClient], Awaitable[None]], client: BrokerClient) -> None:
+    async def _asked(self, check: str, look: Callable[[Account], Awaitable[None]], client: Account) -> None:
         try:
             await look(client)
         except BrokerError as error:
@@ -103,7 +104,7 @@ class Visit:
             if isinstance(error, (Unauthorised, Blocked, BudgetSpent)):
                 raise Stopped from error
 
-    async def _login(self, client: BrokerClient) -> None:
+    async def _login(self, client: Account) -> None:
         before = self._clock.now()
         try:
             await client.login()
@@ -115,14 +116,14 @@ class Visit:
         self.found.append(findings.ok("login", f"account {broker.account_id} at {broker.base_url}"))
         self.found.append(clock(client.dated, before, after, self._settings.executor.quote_age_s_max))
 
-    async def _account(self, client: BrokerClient) -> None:
+    async def _account(self, client: Account) -> None:
         self.found.append(account(self._rules, await client.balance()))
 
-    async def _symbols(self, client: BrokerClient) -> None:
+    async def _symbols(self, client: Account) -> None:
         listed = await client.instruments()
         self.found += symbols(self._settings.symbols, listed)
 
-    async def _prices(self, client: BrokerClient) -> None:
+    async def _prices(self, client: Account) -> None:
         listed = await client.instruments(float("inf"))
         wanted = [symbol for symbol in self._settings.symbols if symbol in listed]
         if not wanted:
@@ -134,7 +135,7 @@ class Visit:
             return
         self.found.append(findings.ok("prices", f"all {len(wanted)} symbols have one"))
 
-    async def _positions(self, client: BrokerClient) -> None:
+    async def _positions(self, client: Account) -> None:
         positions = await client.open_positions()
         foreign = [position.id for position in positions if position.id not in self._owned_ids]
         if foreign:
@@ -171,16 +172,19 @@ def failed(check: str, error: BrokerError, broker: Broker) -> Finding:
         elif check != "login":
             fix = "it let us in and refuses its own token: see whether the account is active at the broker"
         else:
-            fix = f"put the right password into {broker.password_env}; do not try often: accounts get locked"
+            what = "token" if broker.api == "trader" else "password"
+            fix = f"put the right {what} into {broker.secret_env}; do not try often: accounts get locked"
         return findings.fail(check, said, fix, LOGIN_REFUSED)
     if isinstance(error, Blocked):
         fix = "not the password: log in with a browser from this machine, then ask the broker to allow its address"
         return findings.fail(check, said, fix, UNREACHABLE)
     if isinstance(error, Refused):
-        fix = "check broker.base_url, broker.login_path and broker.broker_id"
+        more = "the paths in [broker.trader]" if broker.api == "trader" else "broker.login_path and broker.broker_id"
+        fix = f"check broker.base_url, {more}"
         return findings.fail(check, said, fix)
     if isinstance(error, Unreadable):
-        fix = "this is not the API we know: check broker.base_url and broker.login_path"
+        more = "the paths in [broker.trader]" if broker.api == "trader" else "broker.login_path"
+        fix = f"this is not the API we know: check broker.base_url and {more}"
         return findings.fail(check, said, fix, UNREACHABLE)
     fix = f"is {broker.base_url} up, and this machine on the network? Try again in a minute"
     return findings.fail(check, said, fix, UNREACHABLE)

@@ -8,25 +8,28 @@ lease, except the one order that is under way.
 from __future__ import annotations
 
 import random
+import uuid
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 from loguru import logger
-from msgspec import Struct
 
-from actors.broker.client import BrokerClient
-from actors.broker.errors import Blocked, BrokerError, NotSent, Refused, Transient, Unauthorised
+from actors.broker.account import Account
+from actors.broker.errors import Blocked, BrokerError, KeyConflict, NotSent, Refused, Transient, Unauthorised
 from actors.broker.reconcile import FoundClosed, FoundOpen
-from actors.broker.wire import ClosedPosition, OpenRequest, Position
+from actors.broker.wire import ClosedPosition, Position
 from actors.compliance import guard
 from actors.compliance.rulebook import RuleSet
 from actors.compliance.sizing import Unsized
-from actors.desk import certificate, planning, view
+from actors.desk import certificate, licence, planning, view
 from actors.desk.allowance import Allowance
+from actors.desk.licence import Licence
 from actors.desk.patience import REST_S_MAX, RETRY_S, Patience
 from actors.desk.protecting import Protector, Unprotected
 from actors.desk.recording import Ask, Recorder
+from actors.desk.repeating import REPEATS_MAX, Repeater
+from actors.desk.sending import Sender
 from actors.desk.settling import Missing, Settler, Unclear
 from actors.desk.view import View
 from bus import messages
@@ -49,27 +52,17 @@ UNPROTECTED_WAIT_S_MAX = 300.0  # between two rounds at a position that takes no
 Sleep = Callable[[float], Awaitable[bool]]
 
 
-class Licence(Struct, frozen=True):
-    """When the reservation was asked for, on both clocks: the monotonic one stands still while a machine sleeps."""
-
-    asked_s: float
-    asked_at: datetime
-
-    def age_s(self, clock: Clock) -> float:
-        """Return the age by the clock that says more."""
-        return max(clock.monotonic() - self.asked_s, (clock.now() - self.asked_at).total_seconds())
-
-
 class Desk:
     """Takes one intent at a time through its execution.
 
     `holds` tells whether the lease of a piece of work is still ours. `sleep` returns True at once when we must stop.
+    `boot` names the boot of this machine: see `licence.of_mark`.
     """
 
     def __init__(
         self,
         *,
-        client: BrokerClient,
+        client: Account,
         reader: Reader,
         settings: Settings,
         rules: RuleSet,
@@ -79,6 +72,7 @@ class Desk:
         holds: Callable[[Execute], bool],
         allowance: Allowance,
         draw: random.Random,
+        boot: str,
     ) -> None:
         self._client = client
         self._reader = reader
@@ -94,9 +88,11 @@ class Desk:
         self._record = Recorder(ask, answer_s=settings.bus.dead_s)
         self._settler = Settler(client, reader, clock, sleep, look_interval_s=self._look_s)
         self._protector = Protector(client, clock, sleep, look_interval_s=self._look_s)
-        # The last instant at which an order may have left: no request of an earlier life can have left after our
-        # birth, since its process was dead when ours took the lock; ours leave before `_post` returns.
-        self._left_s = clock.monotonic()
+        self._boot = boot
+        self._sender = Sender(client, clock)
+        self._repeater = Repeater(
+            client, reader, self._sender, allowance, clock, sleep, executor=settings.executor, boot=boot
+        )
         self._patience = Patience(clock)
 
     async def place(self, work: Execute) -> None:
@@ -130,18 +126,19 @@ class Desk:
         await self._record.given_back(work, f"the account changed during each of {LOOKS_MAX} looks", RETRY_S)
 
     async def settle(self, work: Execute, order: Order, *, accepted_id: str | None = None) -> None:
-        """Find out what became of a reserved order, and record it. Never sends.
+        """Find out what became of a reserved order, and record it. Never sends, but repeats what carries a key.
 
         Returns when that is done, when we must stop, and when the lease is gone: the operator has settled it.
         """
-        self._allowance.purpose = "flatten"  # to find a position and see to its stop, the reserve is there
         if accepted_id is None:
             logger.bind(intent_id=order.intent_id).warning(
                 "Reconciling {} {} {}", order.plan.side, order.plan.volume, order.plan.symbol
             )
+            accepted_id = await self._repeated(work, order)
+        self._allowance.purpose = "flatten"  # to find a position and see to its stop, the reserve is there
         outcome = await self._settler.settle(
             order,
-            quiet_until_s=self._left_s + self._settings.executor.quiet_s,
+            quiet_until_s=self._sender.left_s + self._settings.executor.quiet_s,
             is_ours=lambda: self._holds(work),
             accepted_id=accepted_id,
         )
@@ -162,7 +159,7 @@ class Desk:
         What was rebuilt is recorded first and looked at again then: figures from before count as overtaken.
         """
         for _ in range(2):
-            await self._allowance.ensure(TRADE_READS, TRADE_WRITES)
+            await self._allowance.ensure(TRADE_READS, TRADE_WRITES + (REPEATS_MAX if self._client.keyed_orders else 0))
             reach("executor.before_read")  # reading account, quotes and history
             seen = await view.account_view(
                 self._client,
@@ -223,7 +220,7 @@ class Desk:
         """Return False when nothing was done because the account is to be read again."""
         licence_s = self._settings.executor.licence_s
         order = self._order(work, plan, seen)
-        licence = Licence(self._clock.monotonic(), self._clock.now())
+        asked = Licence(self._clock.monotonic(), self._clock.now())
         reach("executor.before_reserve")  # the order's row in the store: the licence to send once
         try:
             ack = await self._ask(
@@ -235,6 +232,8 @@ class Desk:
                     deadline_at=order.deadline_at,
                     compliance_snapshot=snapshot,
                     certificate=certificate.certificate(seen, plan, self._rules),
+                    idempotency_key=order.idempotency_key or "",
+                    figures_mark=order.figures_mark or "",
                 ),
                 licence_s,
             )
@@ -250,7 +249,7 @@ class Desk:
         elif ack.outcome is not Outcome.APPLIED:
             await self._record.given_back(work, f"no reservation: {ack.reason}", RETRY_S)
         else:
-            await self._send(work, order, licence, seen)
+            await self._send(work, order, asked, seen)
         return True
 
     async def _not_licensed(self, work: Execute, reason: str) -> None:
@@ -262,25 +261,16 @@ class Desk:
         if ack.outcome is Outcome.REFUSED:
             await self._record.given_back(work, reason, RETRY_S)
 
-    async def _send(self, work: Execute, order: Order, licence: Licence, seen: View) -> None:
+    async def _send(self, work: Execute, order: Order, asked: Licence, seen: View) -> None:
         """Send the order, once, while the licence is young; then find out what became of it."""
-        plan = order.plan
-        request = OpenRequest(
-            broker_symbol=plan.broker_symbol,
-            side=plan.side,
-            volume=plan.volume,
-            sl_price=plan.sl_price,
-            tp_price=plan.tp_price,
-        )
         reach("executor.before_post")  # sending the order
-        if (age_s := licence.age_s(self._clock)) > self._settings.executor.licence_s:
+        if (age_s := asked.age_s(self._clock)) > self._settings.executor.licence_s:
             await self._record.failed(work, f"not sent: the licence was {age_s:.1f} s old")
             return
-        figures = Licence(seen.account.figures_at_s, seen.account.read_at)
-        if (age_s := figures.age_s(self._clock)) > (allowed_s := self._settings.executor.figures_age_s_max):
+        if (age_s := _figures(seen).age_s(self._clock)) > (allowed_s := self._settings.executor.figures_age_s_max):
             await self._record.failed(work, f"not sent: the figures were {age_s:.1f} s old; allowed {allowed_s:g} s")
             return
-        answer = await self._post(request)
+        answer = await self._sender.send(order)
         reach("executor.after_post")
         if isinstance(answer, str):
             await self.settle(work, order, accepted_id=answer)
@@ -290,16 +280,21 @@ class Desk:
             await self._record.failed(work, f"not sent: {answer}")
         else:  # whatever it is: only a refusal and a request that never left are certain
             await self._record.lost(work, str(answer))
+            if isinstance(answer, KeyConflict):
+                await self._contested(order, answer)
             await self.settle(work, order)
 
-    async def _post(self, request: OpenRequest) -> str | BrokerError:
-        """Return the id that the broker gave to the order, or what went wrong. The only place that opens a position."""
-        try:
-            return await self._client.open_position(request)
-        except BrokerError as error:
-            return error
-        finally:
-            self._left_s = self._clock.monotonic()
+    async def _repeated(self, work: Execute, order: Order) -> str | None:
+        """Return the id that a repetition with the order's key brought; None: only looking can tell."""
+        answer = await self._repeater.repeat(order, work.intent, is_ours=lambda: self._holds(work))
+        if isinstance(answer, KeyConflict):
+            await self._contested(order, answer)
+            return None
+        return answer
+
+    async def _contested(self, order: Order, error: KeyConflict) -> None:
+        """Halt: a key that is not ours alone means that what we know of our orders is wrong."""
+        await self._record.halted(f"order_key: the broker objects to the key of intent {order.intent_id}: {error}")
 
     async def _found_open(self, work: Execute, plan: OrderPlan, position: Position) -> None:
         """Record a position once its stop is seen, or its end when it had to be closed.
@@ -343,8 +338,11 @@ class Desk:
         """Return the order as it will be reserved. `reserved_at` is before the request, never after."""
         now = self._clock.now()
         broker, executor = self._settings.broker, self._settings.executor
-        # As long as one exchange may take at worst, see broker.transport, and the quiet period after it.
+        is_keyed = self._client.keyed_orders
+        # The last instant it may be sent at, as long as one exchange may take at worst (see broker.transport), and the
+        # quiet period after it.
         wait_s = executor.licence_s + 2 * (broker.connect_timeout_s + broker.request_timeout_s) + executor.quiet_s
+        wait_s += min(executor.figures_age_s_max, executor.keyed_retry_s) if is_keyed else 0.0
         return Order(
             intent_id=work.intent.id,
             status=OrderStatus.RESERVED,
@@ -352,7 +350,14 @@ class Desk:
             baseline=seen.baseline,
             reserved_at=iso(now),
             deadline_at=iso(now + timedelta(seconds=wait_s)),
+            # A key for a broker that knows none would be used by a later life that speaks to one that does.
+            idempotency_key=str(uuid.uuid4()) if is_keyed else None,
+            figures_mark=licence.mark(_figures(seen), self._boot) if is_keyed else None,
         )
+
+
+def _figures(seen: View) -> Licence:
+    return Licence(seen.account.figures_at_s, seen.account.read_at)
 
 
 class _Asker:

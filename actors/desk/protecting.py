@@ -14,7 +14,7 @@ from decimal import Decimal
 from loguru import logger
 
 from actors.broker import reconcile
-from actors.broker.client import BrokerClient
+from actors.broker.account import Account
 from actors.broker.errors import BrokerError, NotSent
 from actors.broker.wire import ClosedPosition, Position
 from actors.desk import stops
@@ -44,7 +44,7 @@ class Protector:
 
     def __init__(
         self,
-        client: BrokerClient,
+        client: Account,
         clock: Clock,
         sleep: Callable[[float], Awaitable[bool]],
         *,

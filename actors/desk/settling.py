@@ -15,7 +15,7 @@ from loguru import logger
 from msgspec import Struct
 
 from actors.broker import reconcile
-from actors.broker.client import BrokerClient
+from actors.broker.account import Account
 from actors.broker.errors import BrokerError, Transient
 from actors.broker.reconcile import Ambiguous, FoundClosed, FoundOpen
 from actors.broker.wire import ClosedPosition, Position
@@ -55,7 +55,7 @@ class Settler:
 
     def __init__(
         self,
-        client: BrokerClient,
+        client: Account,
         reader: Reader,
         clock: Clock,
         sleep: Callable[[float], Awaitable[bool]],
@@ -125,7 +125,12 @@ class Settler:
         if named is None:
             return reconcile.Absent(similar=_ids(matched))
         position = named.position if isinstance(named, FoundOpen) else named.row
+        ours = reconcile.named(order, positions, closed, owned_ids)
+        if {one.id for one in ours} - {accepted_id}:  # one key, and more than one position
+            ids = tuple(sorted({accepted_id, *(one.id for one in ours)}))
+            return Ambiguous(ids, f"the broker accepted it as {accepted_id}; its comment is on {', '.join(ids)}")
         is_another = (position.broker_symbol, position.side) != (order.plan.broker_symbol, order.plan.side)
+        is_another = is_another or reconcile.is_of_another(position, order)
         if is_another or accepted_id in owned_ids.union(order.baseline):
             candidates = _ids(matched)
             text = f"the broker accepted it as {accepted_id}, which is another position{_like_it(candidates)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from actors.broker.client import BrokerClient
+from actors.broker.account import Account
 from actors.broker.errors import Refused
 from actors.broker.wire import Position
 from bus.failpoints import reach
@@ -26,7 +26,7 @@ def loosening(position: Position, sl_price: Decimal) -> str:
     return ""
 
 
-async def edit(client: BrokerClient, position: Position, sl_price: Decimal, tp_price: Decimal) -> None:
+async def edit(client: Account, position: Position, sl_price: Decimal, tp_price: Decimal) -> None:
     """Set stop and target (0 = none) of a position as it was just read. Verify by reading back.
 
     Raises:

@@ -35,7 +35,7 @@ SESSION_AGE_S_MAX = 60.0  # how old the broker's word on open sessions may be
 
 
 class Broker(Protocol):
-    """What the view needs of `broker.client.BrokerClient`. Every call may raise a BrokerError."""
+    """What the view needs of a `broker.account.Account`. Every call may raise a BrokerError."""
 
     async def balance(self) -> Balance: ...
     async def instruments(self, age_s_max: float = ...) -> dict[str, Instrument]: ...
@@ -282,7 +282,7 @@ def trade_facts(
         volume_step=instrument.volume_step,
         margin_cents=sizing.margin_cents(plan.volume, instrument, quotes, view.account.currency),
         rules_hash=rules_hash,
-        needs_attestation=settings.broker.kind == "platform",
+        needs_attestation=settings.broker.is_live,
         attested=f"attested by {attestation.operator} at {attestation.at}" if attestation else None,
         calendar=calendar,
         flat_lead_s=executor.flat_lead_s,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from actors.broker.client import BrokerClient
+from actors.broker.account import Account
 from actors.broker.errors import BrokerError, BudgetSpent, Transient, Unauthorised
 from actors.broker.wire import Position
 from actors.compliance import budget
@@ -45,7 +45,7 @@ class Watch:
     """The monitor's poll, and what it remembers between two of them. Nothing of that is needed after a restart."""
 
     def __init__(
-        self, client: BrokerClient, link: Link, *, allowance: Allowance, settings: Settings, rules: RuleSet,
+        self, client: Account, link: Link, *, allowance: Allowance, settings: Settings, rules: RuleSet,
         clock: Clock, db_path: Path,
     ) -> None:  # fmt: skip
         self.polls = 0

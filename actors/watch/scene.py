@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from actors.broker.client import BrokerClient
+from actors.broker.account import Account
 from actors.compliance.rulebook import RuleSet
 from actors.desk.settling import HISTORY_MARGIN_S
 from actors.watch.tell import Teller
@@ -19,7 +19,7 @@ CLOCK_SKEW = timedelta(seconds=HISTORY_MARGIN_S)  # clocks differ, and one of th
 class Scene:
     """One account at one broker, watched under one rule set."""
 
-    client: BrokerClient
+    client: Account
     tell: Teller
     settings: Settings
     rules: RuleSet

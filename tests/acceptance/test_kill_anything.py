@@ -26,6 +26,10 @@ def check_truth(run: Pipeline) -> None:
     assert len(run.intents()) == 3
 
 
+TRADER = {"paper_api": "trader"}  # of the section `broker`
+NEVER_LEFT = ("executor.after_reserve", "executor.before_post")
+
+
 @pytest.mark.parametrize(
     "point",
     [
@@ -44,14 +48,42 @@ def test_kill_at_a_named_point_loses_and_doubles_nothing(point: str) -> None:
         run.eventually(run.all_settled, 40)
         check_truth(run)
         # Killed before the request left: that one order failed and was never sent again. Otherwise all were opened.
-        expected = 2 if point in ("executor.after_reserve", "executor.before_post") else 3
-        assert len(run.positions()) == expected
+        assert len(run.positions()) == (2 if point in NEVER_LEFT else 3)
         assert run.stop() == 0
 
 
-def test_executor_killed_while_the_broker_places_finds_its_position() -> None:
+@pytest.mark.parametrize(
+    "point", ["executor.after_reserve", "executor.before_post", "executor.after_post", "executor.before_opened"]
+)
+def test_kill_over_the_trader_api_loses_and_doubles_nothing(point: str) -> None:
+    with pipeline.running(broker=TRADER) as run:
+        run.arm(point, "kill")
+        run.start()
+        run.eventually(lambda: run.fired(point), 30)
+        run.eventually(run.all_settled, 40)
+        check_truth(run)
+        # What never left is opened by the next life while its figures are young, and fails when they are not.
+        assert len(run.positions()) in ((2, 3) if point in NEVER_LEFT else (3,))
+        assert run.counts().get("failed", 0) == 3 - len(run.positions())
+        assert run.stop() == 0
+
+
+@pytest.mark.parametrize("point", ["executor.before_repeat", "executor.after_repeat"])
+def test_kill_around_a_repetition_loses_and_doubles_nothing(point: str) -> None:
+    with pipeline.running(broker=TRADER) as run:
+        run.arm(point, "kill")
+        run.start()
+        run.broker("/paper/faults", fault="lose_answer_reset", on="open")
+        run.eventually(lambda: run.fired(point), 30)
+        run.eventually(run.all_settled, 40)
+        check_truth(run)
+        assert len(run.positions()) == 3
+
+
+@pytest.mark.parametrize("api", ["platform", "trader"])
+def test_executor_killed_while_the_broker_places_finds_its_position(api: str) -> None:
     """The order is placed, the answer never comes, and the executor dies while it waits."""
-    with pipeline.running(broker={"request_timeout_s": 20.0}) as run:
+    with pipeline.running(broker={"request_timeout_s": 20.0, "paper_api": api}) as run:
         run.start()
         run.broker("/paper/faults", fault="lose_answer_timeout", on="open")
         run.eventually(lambda: len(run.positions()) == 1, 30)
@@ -70,6 +102,17 @@ def test_lost_answer_is_reconciled_and_never_sent_again(fault: str, placed: int)
         run.start()
         run.broker("/paper/faults", fault=fault, on="open")
         run.eventually(run.all_settled, 40)
+        assert len(run.positions()) == placed
+        assert run.counts().get("failed", 0) == 3 - placed
+        check_truth(run)
+
+
+@pytest.mark.parametrize(("fault", "placed"), [("lose_answer_reset", 3), ("drop_unplaced", 3)])
+def test_lost_answer_over_the_trader_api_is_known_by_the_orders_key(fault: str, placed: int) -> None:
+    with pipeline.running(broker=TRADER, executor={"quiet_s": 30.0}) as run:  # nobody waits for the quiet period
+        run.start()
+        run.broker("/paper/faults", fault=fault, on="open")
+        run.eventually(run.all_settled, 25)
         assert len(run.positions()) == placed
         assert run.counts().get("failed", 0) == 3 - placed
         check_truth(run)

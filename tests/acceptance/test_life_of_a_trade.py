@@ -5,11 +5,14 @@ from __future__ import annotations
 import signal
 from decimal import Decimal
 
+import pytest
+
 from tests.kit import pipeline
 
 
-def test_trade_goes_from_bar_to_closed_position() -> None:
-    with pipeline.running() as run:
+@pytest.mark.parametrize("api", ["platform", "trader"])
+def test_trade_goes_from_bar_to_closed_position(api: str) -> None:
+    with pipeline.running(broker={"paper_api": api}) as run:
         run.start()
         run.eventually(run.all_settled, 30)
         opened = run.intents("opened")

@@ -24,7 +24,9 @@ def check_truth(run: Pipeline) -> None:
     placed = {row["position_id"]: row for row in ledger(run, "placed")}
     with run.reader() as reader:
         orders = reader.orders()
-        assert len(ledger(run, "received")) <= len(orders)
+        received = ledger(run, "received")
+        assert len({row.get("key", row["receipt"]) for row in received}) <= len(orders)
+        assert {row["key"] for row in received if "key" in row} <= {order.idempotency_key for order in orders}
         assert {order.position_id for order in orders if order.position_id} == placed.keys()
         assert reader.unresolved_orders() == []
         assert reader.halts() == []
@@ -34,15 +36,22 @@ def check_truth(run: Pipeline) -> None:
         assert row["sl_price"] == str(stops[position_id])
 
 
-@pytest.mark.parametrize(("fault", "placed"), [("restart_placed", 3), ("restart_unplaced", 2)])
-def test_broker_that_dies_with_an_order_is_restarted_and_asked(fault: str, placed: int) -> None:
-    with pipeline.running() as run:
+@pytest.mark.parametrize(
+    ("api", "fault", "placed"),
+    [
+        ("platform", "restart_placed", (3,)), ("platform", "restart_unplaced", (2,)),
+        ("trader", "restart_placed", (3,)),
+        ("trader", "restart_unplaced", (2, 3)),  # repeated, if the broker is back while the figures are young
+    ],
+)  # fmt: skip
+def test_broker_that_dies_with_an_order_is_restarted_and_asked(api: str, fault: str, placed: tuple[int, ...]) -> None:
+    with pipeline.running(broker={"paper_api": api}) as run:
         run.start()
         run.broker("/paper/faults", fault=fault, on="open")
         run.eventually(lambda: ledger(run, "fault"), 30)
         run.eventually(run.all_settled, 40)
         assert run.status()["paper.1"]["restarts"] == 1
-        assert len(run.positions()) == placed
+        assert len(run.positions()) in placed
         check_truth(run)
 
 

@@ -136,6 +136,19 @@ def order_was_reserved_and_sent_once(found: Histories) -> Iterator[str]:
             yield f"the broker received {text} {times} times; reserved {reserved[order]} times"
 
 
+def key_is_one_order(found: Histories) -> Iterator[str]:
+    """Every key that the broker received is a reserved order's, with that very order, and placed at most once."""
+    reserved = {order.idempotency_key: _fingerprint(order) for order in found.orders if order.idempotency_key}
+    for key, order in dict.fromkeys(found.keyed):
+        if reserved.get(key) != order:
+            yield f"the broker received key {key} with {order}; reserved: {reserved.get(key, 'no such key')}"
+    yield from (
+        f"the order with key {key} was placed {times} times"
+        for key, times in Counter(found.placed_keys).items()
+        if times > 1
+    )
+
+
 def _fingerprint(order: Order) -> Fingerprint:
     plan = order.plan
     return plan.broker_symbol, str(plan.side), plan.volume, plan.sl_price, plan.tp_price
@@ -268,6 +281,7 @@ CHECKS: dict[str, tuple[Category, bool, Callable[[Histories], Iterator[str]]]] =
     "a command is applied once": ("doubled", False, command_is_applied_once),
     "an intent has one order": ("doubled", False, intent_has_one_order),
     "an order was reserved, and sent once": ("doubled", False, order_was_reserved_and_sent_once),
+    "a key is one order": ("doubled", False, key_is_one_order),
     "a position has one owner": ("doubled", False, position_has_one_owner),
     "an owned position exists": ("illegal", True, owned_position_exists),
     "a position is known": ("lost", True, position_is_known),

@@ -58,7 +58,9 @@ class Histories(Struct, frozen=True, kw_only=True):
     workers: tuple[Worker, ...] = ()
     writes_counted: int = 0  # by the store, as granted
     writes_received: int = 0  # by the broker: orders, edits and closes
-    received: tuple[Fingerprint, ...] = ()
+    received: tuple[Fingerprint, ...] = ()  # one that came again with its key counts once
+    keyed: tuple[tuple[str, Fingerprint], ...] = ()  # every order that came with a key, also again
+    placed_keys: tuple[str, ...] = ()  # of every position that came of one
     asked: dict[str, Fingerprint] = {}  # by position id: the order that it came from
     placed: tuple[Placed, ...] = ()
     placements: tuple[dict[str, Any], ...] = ()  # the ledger's lines of what it placed
@@ -106,7 +108,11 @@ def _with_store(reader: Reader, db: Any, acks: tuple[Ack, ...], ledger: list[Any
             workers=tuple(reader.workers()),
             writes_counted=db.execute("SELECT coalesce(sum(writes), 0) FROM api_usage WHERE length(day) = 10").get,
             writes_received=sum(line["kind"] == "received" for line in ledger),
-            received=tuple(fingerprint(line) for line in ledger if line["kind"] == "received" and _opens(line)),
+            received=_once_a_key(ledger),
+            keyed=tuple(
+                (line["key"], fingerprint(line)) for line in ledger if line["kind"] == "received" and "key" in line
+            ),
+            placed_keys=_placed_keys(ledger),
             asked=_asked(ledger),
             placed=tuple(_placed(account)),
             placements=tuple(line for line in ledger if line["kind"] == "placed"),
@@ -133,6 +139,18 @@ def _asked(ledger: list[Any]) -> dict[str, Fingerprint]:
         for line in ledger
         if line["kind"] == "placed" and line.get("receipt") in orders
     }
+
+
+def _once_a_key(ledger: list[Any]) -> tuple[Fingerprint, ...]:
+    """Return the orders that were received. A repetition with its key is the same order."""
+    orders = [line for line in ledger if line["kind"] == "received" and _opens(line)]
+    return tuple({line.get("key", f"receipt {line['receipt']}"): fingerprint(line) for line in orders}.values())
+
+
+def _placed_keys(ledger: list[Any]) -> tuple[str, ...]:
+    """Return the key of each position that came of an order with one."""
+    keys = {line["receipt"]: line["key"] for line in ledger if line["kind"] == "received" and "key" in line}
+    return tuple(keys[line["receipt"]] for line in ledger if line["kind"] == "placed" and line.get("receipt") in keys)
 
 
 def _opens(line: dict[str, Any]) -> bool:

@@ -73,6 +73,7 @@ ASK_S = 15.0
 STOP_S = 20.0
 STEP_S = 0.02
 OWN_SLOT = 50
+API_ENV = "CHAOS_API"
 UNRESOLVED = (OrderStatus.RESERVED, OrderStatus.UNKNOWN)
 
 
@@ -382,9 +383,11 @@ def rigged(
 ) -> Iterator[Rig]:
     """Make a pipeline of short waits, not started yet: with generous limits, or a firm's where `strict`.
 
-    `warm` holds trained models to begin with; `changes` are settings by section.
+    `warm` holds trained models to begin with; `changes` are settings by section. The broker is spoken to over the API
+    that `API_ENV` names, the Platform API without it.
     """
     sections = {name: dict(values) for name, values in SETTINGS.items()}
+    sections["broker"] = {"paper_api": os.environ.get(API_ENV, "platform")}
     for name, values in (changes or {}).items():
         sections.setdefault(name, {}).update(values)
     folder = pipeline.new_folder("pr-")

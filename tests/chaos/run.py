@@ -29,6 +29,7 @@ from typing import Any
 from tests.chaos import disasters, rig, storm, sweep, zombie
 from tests.chaos.checker import Finding
 from tests.chaos.figures import Tally, last_line
+from tests.chaos.workloads import TRADER
 from tests.kit import leftovers, pipeline, points
 
 SEEDS = Path(__file__).with_name("seeds.txt")
@@ -37,6 +38,7 @@ SWEEP_MINUTES = 7.0  # of the default run; the disasters are within them
 KILLS_MEASURED = 3
 MEASURE_S = 180.0
 STORM_S = 100.0
+TRADER_STORM_S = 60.0
 REPLAY_S = 30.0
 REPLAYS_MAX = 2
 EPISODE_S = 150.0
@@ -50,6 +52,8 @@ Part = tuple[str, Callable[..., Tally], tuple[Any, ...]]
 def main() -> int:
     asked = _arguments()
     seed = asked.seed if asked.seed is not None else secrets.randbelow(1_000_000)
+    if asked.api is not None:
+        os.environ[rig.API_ENV] = asked.api  # for the pipelines of all parts
     os.environ[leftovers.MARK] = f"chaos-{os.getpid()}"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     folder = Path(tempfile.mkdtemp(prefix="chaos-", dir="/tmp"))
@@ -79,6 +83,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, help="only storm, for about that long (0.5 and 60 both work)")
     parser.add_argument("--sweep", type=float, default=SWEEP_MINUTES, help="minutes that the sweep may take")
+    parser.add_argument("--api", choices=("platform", "trader"), help="over which API the broker is spoken to")
     parser.add_argument("--seed", type=int, help="of everything that is drawn; without it a new one")
     return parser.parse_args()
 
@@ -89,6 +94,8 @@ def _disasters(seed: int, warm: Path) -> list[Part]:
         ("storm", storm.episode, (warm, seed, STORM_S)),
         *(("storm again", storm.episode, (warm, old, REPLAY_S)) for old in _old_seeds()[-REPLAYS_MAX:]),
         ("zombie", zombie.haunt, (warm,)),
+        ("storm over the Trader API", storm.episode, (warm, seed, TRADER_STORM_S, TRADER)),
+        ("zombie over the Trader API", zombie.haunt, (warm, zombie.POINTS[-1:], TRADER)),
         ("store killed", disasters.kill_the_store, (warm, seed, 10)),
         ("log torn", disasters.tear_the_log, (warm, seed, 60)),
         ("disk full", disasters.fill_the_disk, (warm,)),

@@ -33,10 +33,13 @@ EXCLUDED = {
 EVENTS = {"kill": 8, "freeze": 3, "broker": 8, "failpoint": 8, "slow disk": 2, "supervisor": 1, "everything": 1}
 
 
-def episode(warm: Path, seed: int, seconds: float) -> Tally:
-    """Storm for about `seconds`, let it come to rest, check. The seed is in the tally's notes, failed ones apart."""
+def episode(warm: Path, seed: int, seconds: float, changes: Changes | None = None) -> Tally:
+    """Storm for about `seconds`, let it come to rest, check. The seed is in the tally's notes, failed ones apart.
+
+    `changes` are settings by section, such as another API.
+    """
     tally, dice = Tally(), random.Random(seed)
-    with rigged(tally, warm=warm, changes=SETTINGS) as rig:
+    with rigged(tally, warm=warm, changes=SETTINGS | (changes or {})) as rig:
         if rig.begin():
             told = _storm(rig, dice, time.monotonic() + seconds)
             _calm(rig)

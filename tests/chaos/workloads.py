@@ -278,6 +278,16 @@ def _is_unclear(rig: Rig) -> bool:
     return bool(unknown) and any(unknown[0] in halt.reason for halt in found.halts)
 
 
+def repeated(turn: Turn) -> None:
+    """An answer that is lost over the Trader API: the order is sent again with its key."""
+    for point in turn.points:
+        turn.arm(point)
+        turn.rig.broker("/paper/faults", fault="lose_answer_reset", on="open")
+        turn.rig.feed(1)
+        turn.wait(point)
+        turn.rig.wait(turn.rig.at_rest, SETTLE_S / 2)
+
+
 # ── analysts ────────────────────────────────────────────────────────────────
 
 
@@ -387,6 +397,7 @@ def iterate(names: set[str]) -> Iterator[Workload]:
 
 PATIENT: Changes = {"supervisor": {"watchdog_s": 30.0}}
 SMALL_FILES: Changes = {"paper": {"file_bytes_max": 4_096, "file_parts_kept": 100}}
+TRADER: Changes = {"broker": {"paper_api": "trader"}}
 RISKY: Changes = {"executor": {"risk_per_trade_ratio": 0.005}}
 
 
@@ -422,6 +433,7 @@ ALL: tuple[Workload, ...] = (
     Workload(told("executor.report", "before_send"), overfilled),
     Workload(told("executor.report", "after_send"), overfilled),
     Workload(told("executor.report", "after_ack"), overfilled),
+    Workload((*both("executor.repeat"), "paper.before_keyed_answer"), repeated, changes=TRADER),
     Workload(both("executor.take_withdraw"), settled_by_the_operator),
     Workload(both("llm.request"), asked_model, needs_model=True, changes=CHAT),
     Workload(told("llm.analysis_failed"), silent_model, needs_model=True, changes=CHAT),

@@ -13,8 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.broker import client as client_module
-from actors.broker import wire
+from actors.broker import reading, wire
 from actors.broker.errors import NotSent, Refused, Transient, Unauthorised, UnknownOutcome, Unreadable
 from tests.kit import cards, paper, scripted
 from tests.kit.cards import HELD, READS, WAITING, WRITES, Card, WriteCard
@@ -214,7 +213,7 @@ async def test_a_span_of_31_days_is_one_request_and_one_of_a_wrong_clock_a_bound
 
 def test_pieces_that_do_not_divide_evenly_are_not_one_more() -> None:
     since = datetime(1990, 1, 1, tzinfo=UTC)
-    pieces = client_module._pieces(since, until := since + timedelta(days=30_000, microseconds=5))
+    pieces = reading.pieces(since, until := since + timedelta(days=30_000, microseconds=5))
     assert (len(pieces), pieces[0][0], pieces[-1][1]) == (24, since, until)
 
 

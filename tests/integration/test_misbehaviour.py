@@ -6,6 +6,7 @@ The table is tests/kit/misbehaviours.py. After each case the floor compares brok
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,39 @@ async def test_misbehaviour_ends_as_the_table_says(case: Case, tmp_path: Path, m
         assert bool(run.halts()) == bool(case.halted or case.end == "halted")
         suffered = [row["fault"] for row in run.ledger("fault")]
         assert {one["fault"] for one in case.faults} <= set(suffered), f"only {suffered} happened"
+        run.audit()
+
+
+KEYED = (
+    *((one.name, one.faults, "opened") for one in (*misbehaviours.CARRIED_OUT, *misbehaviours.NOTHING_DONE)),
+    *(
+        (fault["fault"], (fault,), end)
+        for fault, end in (
+            ({"fault": "reject_200"}, "failed"), ({"fault": "reject_placed"}, "failed"),
+            ({"fault": "ok_unplaced"}, "halted"), ({"fault": "wrong_order_id"}, "halted"),
+            ({"fault": "place_late", "seconds": 2.0}, "opened"), ({"fault": "ignore_stop"}, "opened"),
+            ({"fault": "naked"}, "closed"), ({"fault": "partial_fill", "then": "lose_answer_reset"}, "opened"),
+            ({"fault": "close_at_once", "then": "lose_answer_reset"}, "closed"), ({"fault": "place_twice"}, "halted"),
+            ({"fault": "restart_placed"}, "opened"), ({"fault": "restart_unplaced"}, "opened"),
+            ({"fault": "duplicate_rows", "on": "positions", "skip": 2, "times": 3}, "opened"),
+            ({"fault": "history_late", "on": "history", "times": 9}, "opened"),
+        )
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "faults", "end"), KEYED, ids=[name for name, _, _ in KEYED])
+async def test_misbehaviour_over_the_trader_api_ends_with_the_orders_key(
+    name: str, faults: tuple[dict[str, Any], ...], end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with floor.a_floor(tmp_path, monkeypatch, "trader") as run:
+        for fault in faults:
+            await run.broker.fault(**fault)
+        await run.trade()
+        assert run.end() == end, run.reasons()
+        await run.watch()
+        suffered = [row["fault"] for row in run.ledger("fault")]
+        assert {one["fault"] for one in faults} <= set(suffered), f"only {suffered} happened"
         run.audit()
 
 

@@ -22,8 +22,9 @@ from bus import messages
 from bus.clock import SystemClock
 from bus.messages import Peer
 from bus.vocabulary import Outcome, Role
-from config import load
-from tests.kit import paper, scripted
+from config import load, settings
+from store.certificate import Gate
+from tests.kit import paper, scripted, trader_cards
 from tests.kit.desk import MONITOR, StoreHere
 from tests.kit.gate import DEFAULT_RULES, an_open_gate
 from tests.kit.llm_server import LlmServer, json_step
@@ -371,3 +372,59 @@ def test_worst_class_decides_and_warnings_do_not() -> None:
     assert findings.exit_code([away, warned]) == 69
     assert findings.exit_code([away, refused]) == 77
     assert findings.exit_code([away, refused, findings.fail("a", "b", "c")]) == 78
+
+
+# ── over the Trader API ─────────────────────────────────────────────────────
+
+TOKEN = "t0ken-of-nobody"
+
+
+@pytest.fixture
+async def trader(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The same broker, spoken to with a token."""
+    monkeypatch.setenv("PILOT_BROKER_TOKEN", TOKEN)
+    monkeypatch.delenv("PILOT_BROKER_PASSWORD")
+    server.on("/v1/account", reply(200, trader_cards.ACCOUNT, Date=format_datetime(datetime.now(UTC), usegmt=True)))
+    server.on("/v1/instruments", reply(200, {"instruments": json.loads(two_symbols().partition(b"\r\n\r\n")[2])}))
+    prices = [{"symbol": f"{name}.", "bid": "1.1", "ask": "1.1", "timestampMs": 1} for name in ("EURUSD", "GBPUSD")]
+    server.on("/v1/quotes", reply(200, {"quotes": prices}))
+    server.on("/v1/positions", reply(200, {"positions": []}))
+    return server
+
+
+async def test_account_over_the_trader_api_is_looked_at_with_its_token(folder: Path, trader: Server) -> None:
+    _, found, said = await report(profile(folder, trader, kind="trader"))
+    assert [found[name][0]["state"] for name in ("secrets", "login", "account", "symbols", "prices", "positions")] == [
+        "ok"
+    ] * 6
+    assert (found["secrets"][0]["found"], said["requests"]) == ("PILOT_BROKER_TOKEN is set", 5)
+    assert {one.method for one in trader.asked} == {"GET"}
+    assert {one.headers["authorization"] for one in trader.asked} == {f"Bearer {TOKEN}"}
+    assert "attested" not in found or found["attested"][0]["state"] != "ok"
+
+
+async def test_token_that_is_missing_or_refused_is_told_with_its_variable(
+    folder: Path, trader: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trader.on("/v1/account", reply(401, trader_cards.problem(401, "unauthorized", detail=f"not {TOKEN}")))
+    code, found, said = await report(profile(folder, trader, kind="trader"))
+    assert (code, said["requests"]) == (77, 1)
+    assert "token into PILOT_BROKER_TOKEN" in found["login"][0]["fix"]
+    assert TOKEN not in json.dumps(said)
+    monkeypatch.delenv("PILOT_BROKER_TOKEN")
+    code, found, said = await report(profile(folder, trader, kind="trader"))
+    assert (code, said["requests"]) == (78, 0)
+    assert "PILOT_BROKER_TOKEN" in found["secrets"][0]["found"]
+
+
+async def test_path_that_is_wrong_is_told_as_a_setting(folder: Path, trader: Server) -> None:
+    trader.on("/v1/instruments", reply(404, trader_cards.problem(404, "not-found")))
+    _, found, _ = await report(profile(folder, trader, kind="trader"))
+    assert "[broker.trader]" in found["symbols"][0]["fix"]
+
+
+def test_live_account_over_either_api_needs_an_attestation() -> None:
+    for kind, needs in (("paper", False), ("platform", True), ("trader", True)):
+        assert settings.Broker(kind=kind).is_live is needs  # type: ignore[arg-type]
+    found = settings.Settings(profile="x", broker=settings.Broker(kind="trader"))
+    assert Gate.load(found)._needs_attestation

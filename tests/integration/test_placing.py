@@ -33,6 +33,15 @@ from tests.kit.execution import QUIET_S, Bench
 CLOSED_PORT = "http://127.0.0.1:9"  # nothing listens on the discard port
 
 
+@pytest.fixture(params=["platform", "trader"])
+def an_api(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every bench of the test speak one API, and in a second run the other."""
+    monkeypatch.setattr(execution, "API", request.param)
+
+
+over_both_apis = pytest.mark.usefixtures("an_api")
+
+
 def assert_nothing_sent(bench: Bench) -> None:
     assert bench.client.opens == []
     assert bench.placed() == []
@@ -74,6 +83,7 @@ def held_for_s(bench: Bench, work: messages.Execute) -> float:
 # ── before the reservation: nothing is traded ───────────────────────────────
 
 
+@over_both_apis
 @pytest.mark.parametrize(("symbol", "rule"), [("AUDUSD", "symbol"), ("XAUUSD", "symbol"), ("USDCHF", "quote_missing")])
 async def test_symbol_the_broker_does_not_know_or_quote_is_rejected(tmp_path: Path, symbol: str, rule: str) -> None:
     async with execution.a_bench(tmp_path) as bench:
@@ -86,6 +96,7 @@ async def test_symbol_the_broker_does_not_know_or_quote_is_rejected(tmp_path: Pa
         assert_nothing_sent(bench)
 
 
+@over_both_apis
 @pytest.mark.parametrize(
     "call", ["instruments", "pending_orders", "open_positions", "balance", "closed_positions", "quotes"]
 )
@@ -111,6 +122,7 @@ async def test_login_that_brings_a_page_is_tried_again_later(tmp_path: Path) -> 
         assert_nothing_sent(bench)
 
 
+@over_both_apis
 async def test_content_network_that_blocks_us_is_not_hammered(tmp_path: Path) -> None:
     async with execution.a_bench(tmp_path) as bench:
         await bench.broker.fault("html_403", on="read")
@@ -327,6 +339,7 @@ async def test_account_that_never_stops_changing_is_given_back(tmp_path: Path) -
         assert_nothing_sent(bench)
 
 
+@over_both_apis
 @pytest.mark.parametrize("field", ["balance_cents", "order_loss_cents"])
 async def test_certificate_that_does_not_add_up_sends_nothing_and_halts(
     tmp_path: Path, monkeypatch: Any, field: str
@@ -345,6 +358,7 @@ async def test_certificate_that_does_not_add_up_sends_nothing_and_halts(
         assert [reason.partition(":")[0] for reason in bench.halts()] == ["certificate"]
 
 
+@over_both_apis
 async def test_figures_that_grew_old_until_the_order_send_nothing(tmp_path: Path) -> None:
     async with execution.a_bench(tmp_path, figures_age_s_max=3.0, licence_s=2.0) as bench:
 
@@ -358,6 +372,7 @@ async def test_figures_that_grew_old_until_the_order_send_nothing(tmp_path: Path
         assert "not sent" in bench.reason(work)
 
 
+@over_both_apis
 async def test_licence_that_grew_old_sends_nothing_and_fails_the_order(tmp_path: Path) -> None:
     async with execution.a_bench(tmp_path) as bench:
 
@@ -372,6 +387,7 @@ async def test_licence_that_grew_old_sends_nothing_and_fails_the_order(tmp_path:
         assert bench.order_status(work) == "failed"
 
 
+@over_both_apis
 async def test_licence_is_as_old_as_the_wall_clock_says_when_the_machine_slept(tmp_path: Path) -> None:
     """The monotonic clock stands still while a machine is suspended."""
     async with execution.a_bench(tmp_path) as bench:
@@ -386,6 +402,7 @@ async def test_licence_is_as_old_as_the_wall_clock_says_when_the_machine_slept(t
         assert "not sent: the licence was" in bench.reason(work)
 
 
+@over_both_apis
 @pytest.mark.parametrize("is_applied", [False, True])
 async def test_reservation_without_an_answer_sends_nothing(tmp_path: Path, is_applied: bool) -> None:
     async with execution.a_bench(tmp_path) as bench:
@@ -399,6 +416,7 @@ async def test_reservation_without_an_answer_sends_nothing(tmp_path: Path, is_ap
         assert ("ReserveOrder", bench.settings.executor.licence_s) in bench.store.deadlines_s
 
 
+@over_both_apis
 async def test_halt_that_was_raised_during_the_look_sends_nothing(tmp_path: Path) -> None:
     async with execution.a_bench(tmp_path) as bench:
         halt = messages.RaiseHalt(level="hard", reason="max_drawdown: too much")
@@ -409,6 +427,7 @@ async def test_halt_that_was_raised_during_the_look_sends_nothing(tmp_path: Path
         assert "halted: max_drawdown" in bench.reason(work)
 
 
+@over_both_apis
 async def test_lease_that_is_gone_sends_nothing(tmp_path: Path) -> None:
     async with execution.a_bench(tmp_path) as bench:
         work = bench.store.take()
@@ -419,6 +438,7 @@ async def test_lease_that_is_gone_sends_nothing(tmp_path: Path) -> None:
         assert bench.order_status(work) == "none"
 
 
+@over_both_apis
 async def test_work_that_comes_again_after_its_end_sends_nothing(tmp_path: Path) -> None:
     async with execution.a_bench(tmp_path) as bench:
         work = await bench.place()
@@ -429,6 +449,7 @@ async def test_work_that_comes_again_after_its_end_sends_nothing(tmp_path: Path)
 # ── the answer ──────────────────────────────────────────────────────────────
 
 
+@over_both_apis
 async def test_order_the_broker_takes_is_opened_with_what_was_filled(tmp_path: Path) -> None:
     async with execution.a_bench(tmp_path) as bench:
         work = await bench.place(side="SELL")
@@ -462,6 +483,7 @@ async def test_broker_that_refuses_in_a_million_words_is_quoted_in_short(tmp_pat
         assert len(bench.reason(work)) == 1_000
 
 
+@over_both_apis
 async def test_request_that_found_no_connection_is_not_sent(tmp_path: Path) -> None:
     async with execution.a_bench(tmp_path) as bench:
 
@@ -610,6 +632,7 @@ async def test_position_that_closed_before_we_looked_is_opened_and_closed_with_i
         )  # fmt: skip
 
 
+@over_both_apis
 async def test_position_that_shows_late_is_found_by_the_id_the_broker_gave(tmp_path: Path) -> None:
     async with execution.a_bench(tmp_path) as bench:
         await bench.broker.fault("hide_position", seconds=0.3)
@@ -647,6 +670,7 @@ async def waits_for_the_operator(bench: Bench, work: messages.Execute) -> asynci
     return placing
 
 
+@over_both_apis
 @pytest.mark.parametrize("is_position", [True, False])
 async def test_accepted_order_that_is_never_shown_halts_and_waits_for_the_operator(
     tmp_path: Path, is_position: bool
@@ -715,8 +739,9 @@ async def test_position_that_another_intent_owns_is_left_to_the_operator(tmp_pat
             position_id = bench.broker.venue.book.holdings[0].id
             bench.store._db.execute("DROP TRIGGER orders_begin_reserved")
             bench.store._db.execute(
-                "INSERT INTO orders SELECT 'other', 'reserved', plan, baseline, reserved_at, deadline_at, NULL, NULL, "
-                "NULL, '' FROM orders WHERE intent_id = ?", (work.intent.id,)
+                "INSERT INTO orders (intent_id, plan, baseline, reserved_at, deadline_at) "
+                "SELECT 'other', plan, baseline, reserved_at, deadline_at FROM orders WHERE intent_id = ?",
+                (work.intent.id,)
             )  # fmt: skip
             bench.store._db.execute(
                 "UPDATE orders SET status = 'opened', position_id = ? WHERE intent_id = 'other'", (position_id,)
@@ -756,6 +781,7 @@ async def test_stop_that_the_broker_ignored_is_set_before_the_position_counts_as
         assert bench.broker.venue.book.holdings[0].tp_price == order.plan.tp_price
 
 
+@over_both_apis
 async def test_position_that_takes_no_stop_is_closed_and_the_intent_ends_with_its_result(tmp_path: Path) -> None:
     async with execution.a_bench(tmp_path) as bench:
         await bench.broker.fault("ignore_stop")
@@ -765,6 +791,7 @@ async def test_position_that_takes_no_stop_is_closed_and_the_intent_ends_with_it
         assert bench.broker.venue.book.holdings == ()
 
 
+@over_both_apis
 async def test_position_that_takes_neither_stop_nor_close_halts_and_is_tried_for_ever(tmp_path: Path) -> None:
     async with execution.a_bench(tmp_path) as bench:
         await bench.broker.fault("ignore_stop")
@@ -775,6 +802,7 @@ async def test_position_that_takes_neither_stop_nor_close_halts_and_is_tried_for
         assert_one(bench, work, "closed")  # in the second round
 
 
+@over_both_apis
 async def test_silent_store_does_not_keep_us_from_a_naked_position(tmp_path: Path) -> None:
     async with execution.a_bench(tmp_path) as bench:
         bench.store.silent = {messages.RaiseHalt: 1}
@@ -784,6 +812,7 @@ async def test_silent_store_does_not_keep_us_from_a_naked_position(tmp_path: Pat
         assert_one(bench, await bench.place(), "opened")
 
 
+@over_both_apis
 async def test_target_that_the_broker_ignored_is_set(tmp_path: Path) -> None:
     async with execution.a_bench(tmp_path) as bench:
 

@@ -23,6 +23,7 @@ from msgspec import structs
 from actors.broker.client import BrokerClient
 from actors.broker.errors import Transient
 from actors.broker.paper.book import Order
+from actors.broker.trader.client import TraderClient
 from actors.broker.wire import Balance, ClosedPosition, OpenRequest, PendingOrder, Position, Quote
 from actors.compliance import day as days
 from actors.compliance.day import FirmDay
@@ -45,6 +46,8 @@ from tests.kit.gate import a_gate
 
 LOOK_S = 0.01
 QUIET_S = 0.5
+BOOT = "test-boot"
+API = "platform"  # of a bench that is made without one
 
 
 # ── fakes for units ─────────────────────────────────────────────────────────
@@ -158,8 +161,8 @@ class Hands:
 # ── the bench ───────────────────────────────────────────────────────────────
 
 
-class Probe(BrokerClient):
-    """A real client that counts the orders it sends and can be interfered with at every call."""
+class Watched:
+    """Counts the orders that a real client sends, and interferes with every call of it."""
 
     def watch(self, broker: paper.RunningPaper) -> None:
         self.broker = broker
@@ -222,6 +225,17 @@ class Probe(BrokerClient):
             return await super().open_position(order)
         finally:
             self.after_open()
+
+
+class Probe(Watched, BrokerClient):
+    """A client of the Platform API that is watched."""
+
+
+class TraderProbe(Watched, TraderClient):
+    """A client of the Trader API that is watched."""
+
+
+PROBES = {"platform": Probe, "trader": TraderProbe}
 
 
 async def always_granted(command: messages.Command, deadline_s: float | None = None) -> messages.Ack:
@@ -307,7 +321,14 @@ PILOT = Peer(Role.PILOT, 1, "eeeeeeeeeeee")
 class Bench:
     """One executor's desk between a real store and a real paper broker."""
 
-    def __init__(self, broker: paper.RunningPaper, client: Probe, store: TradingStore, clock: Shifted, **executor: Any):
+    def __init__(
+        self,
+        broker: paper.RunningPaper,
+        client: Probe | TraderProbe,
+        store: TradingStore,
+        clock: Shifted,
+        **executor: Any,
+    ):
         self.broker = broker
         self.client = client
         self.store = store
@@ -343,6 +364,7 @@ class Bench:
             holds=lambda work: not self.store.has_withdrawn(work),
             allowance=self.allowance,
             draw=random.Random(20_260_216),
+            boot=BOOT,
         )
 
     async def sleep(self, seconds: float) -> bool:
@@ -418,16 +440,16 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def a_bench(folder: Path, *, logged_in: bool = True, **executor: Any) -> AsyncIterator[Bench]:
-    """Make a bench whose executor settings differ from the test's by `executor`."""
-    clock = Shifted()
+async def a_bench(folder: Path, *, logged_in: bool = True, api: str = "", **executor: Any) -> AsyncIterator[Bench]:
+    """Make a bench whose executor settings differ from the test's by `executor`, over one API or the other."""
+    clock, api = Shifted(), api or API
     (folder / "paper").mkdir()
-    async with paper.running(folder / "paper", clock=clock) as broker:
-        async with Probe(broker.settings, "paper", clock, broker.budget) as client:
+    async with paper.running(folder / "paper", clock=clock, api=api) as broker:
+        async with PROBES[api](broker.settings, "paper", clock, broker.budget) as client:
             client.watch(broker)
             if logged_in:
                 await client.login()
-                await BrokerClient.instruments(client)
+                await super(Watched, client).instruments()
             store = TradingStore(folder / "decisions.db", clock)
             try:
                 bench = Bench(broker, client, store, clock, **executor)

@@ -26,7 +26,7 @@ import pytest
 import uuid_utils
 
 from actors import monitor
-from actors.broker.client import BrokerClient
+from actors.broker import factory
 from actors.compliance import day
 from actors.desk.allowance import Allowance
 from actors.executor import Executor
@@ -90,7 +90,8 @@ class HereLink:
 class House:
     """A paper broker that a fault can end; it is started again on the same port and files, its faults forgotten."""
 
-    def __init__(self, folder: Path, clock: Shifted) -> None:
+    def __init__(self, folder: Path, clock: Shifted, api: str = "platform") -> None:
+        self._api = api
         self.broker: paper.RunningPaper
         self._folder = folder
         self._clock = clock
@@ -98,7 +99,7 @@ class House:
         self._again: asyncio.Task[None] | None = None
 
     async def open(self, port: int = 0) -> None:
-        self._serving = paper.running(self._folder, clock=self._clock, port=port, die=self._die)
+        self._serving = paper.running(self._folder, clock=self._clock, port=port, die=self._die, api=self._api)
         self.broker = await self._serving.__aenter__()
 
     async def close(self) -> None:
@@ -149,7 +150,7 @@ class Floor:
         self._links[EXECUTOR].receive = self.executor.on_message
         link, rules = self._links[MONITOR], the_rules()
         allowance = Allowance(link.ask, clock, lambda: day.firm_days(rules, clock.now()), block=monitor.BLOCK)
-        self._client = BrokerClient(broker.settings, "paper", clock, allowance)
+        self._client = factory.account(broker.settings, "paper", clock, allowance)
         self._watch = Watch(
             self._client, link, allowance=allowance, settings=self.settings, rules=rules, clock=clock, db_path=path  # type: ignore[arg-type]
         )  # fmt: skip
@@ -280,7 +281,8 @@ class Floor:
     def audit(self) -> None:
         """Compare broker, ledger and store. What must hold after every misbehaviour, whatever its end."""
         received, placed, closed = self.ledger("received"), self.ledger("placed"), self.ledger("closed")
-        assert len(received) <= 1, "an order was sent twice"
+        assert len({row.get("key", row["receipt"]) for row in received}) <= 1, "an order was sent twice"
+        assert all("key" not in row or row["key"] == self._key() for row in received), "a key of nobody"
         assert {row["receipt"] for row in placed} <= {row["receipt"] for row in received}
         self._audit_ledger(placed, closed)
         assert verify.verify_chain(self.reader) == []
@@ -296,6 +298,10 @@ class Floor:
             mine = [row for row in closed if row["position_id"] == self.intent().position_id]
             assert decision.net_profit_cents == sum(row["net_profit_cents"] for row in mine)
             assert decision.close_reason == mine[-1]["reason"]
+
+    def _key(self) -> str | None:
+        order = self.reader.order(self.intent_id)
+        return order.idempotency_key if order else None
 
     def _audit_ledger(self, placed: list[dict[str, Any]], closed: list[dict[str, Any]]) -> None:
         left = {row["position_id"]: D(row["volume"]) for row in placed}
@@ -321,12 +327,14 @@ class Floor:
 
 
 @contextlib.asynccontextmanager
-async def a_floor(folder: Path, patch: pytest.MonkeyPatch, **executor: Any) -> AsyncIterator[Floor]:
+async def a_floor(
+    folder: Path, patch: pytest.MonkeyPatch, api: str = "platform", **executor: Any
+) -> AsyncIterator[Floor]:
     """Make a floor whose executor settings differ from the test's by `executor`. EURUSD stands at 1.10000."""
     patch.setenv("PILOT_DATA", str(folder))
     patch.setattr(os, "fsync", lambda _: None)
     clock = Shifted()
-    house = House(folder / "paper", clock)
+    house = House(folder / "paper", clock, api)
     await house.open()
     try:
         await house.broker.price("EURUSD.", "1.10000")

@@ -27,6 +27,7 @@ INTENT = TradeIntent(
 ORDER = Order(
     intent_id="0123456789abcdef", status=OrderStatus.UNKNOWN, plan=a_plan(), baseline=("p0", "p1"),
     reserved_at="2026-11-02T06:00:02.000Z", deadline_at="2026-11-02T06:01:12.000Z",
+    idempotency_key="6f1c2d3e-0000-4000-8000-000000000001", figures_mark="2026-11-02T06:00:01.500Z 12345.678 boot",
 )  # fmt: skip
 
 BODIES: tuple[tuple[Role, messages.Beat | messages.Command], ...] = (
@@ -61,6 +62,8 @@ BODIES: tuple[tuple[Role, messages.Beat | messages.Command], ...] = (
             deadline_at="2026-11-02T06:01:12.000Z",
             compliance_snapshot="{}",
             certificate=a_certificate(),
+            idempotency_key="6f1c2d3e-0000-4000-8000-000000000001",
+            figures_mark="2026-11-02T06:00:01.500Z 12345.678 boot",
         ),
     ),
     (

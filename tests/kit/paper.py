@@ -15,10 +15,12 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 
+from actors.broker import factory
+from actors.broker.account import Account
 from actors.broker.client import BrokerClient
 from actors.broker.paper import answers, routes, server
 from actors.broker.paper.access import Access
@@ -65,6 +67,10 @@ class RunningPaper:
         """Return a client of this broker; `changes` are settings, such as `account_id`."""
         return BrokerClient(changed(self.settings, **changes), password, self._clock, self.budget)
 
+    def account(self, api: str) -> Account:
+        """Return a client over this API."""
+        return factory.account(changed(self.settings, paper_api=api), "paper", self._clock, self.budget)
+
     async def fault(self, fault: str, **more: Any) -> None:
         """Order a misbehaviour: `on`, `times`, `seconds` as in actors/broker/paper/faults.py."""
         await self._control("/paper/faults", {"fault": fault, **more})
@@ -96,7 +102,7 @@ def changed(broker: settings.Broker, **changes: Any) -> settings.Broker:
 @contextlib.asynccontextmanager
 async def running(
     folder: Path, *, clock: Clock | None = None, symbols: tuple[str, ...] = SYMBOLS, controls: bool = True,
-    port: int = 0, die: Callable[[], None] = answers.die, **paper: Any
+    port: int = 0, die: Callable[[], None] = answers.die, api: str = "platform", **paper: Any
 ) -> AsyncIterator[RunningPaper]:  # fmt: skip
     """Serve a paper broker on a port (0: any free one) while the context lasts.
 
@@ -104,7 +110,8 @@ async def running(
     """
     clock = clock or SystemClock()
     bound = server.bind("127.0.0.1", port)
-    broker = settings.Broker(base_url=f"http://127.0.0.1:{bound.getsockname()[1]}", request_timeout_s=0.5)
+    url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+    broker = settings.Broker(base_url=url, request_timeout_s=0.5, paper_api=cast(Any, api))
     venue = Venue(settings.Paper(**USUAL | paper), symbols, folder, clock)
     faults = Faults() if controls else None
     app = routes.application(venue, Access(broker, clock), faults, die=die)
@@ -136,7 +143,7 @@ def an_order(**changes: Any) -> OpenRequest:
     )  # fmt: skip
 
 
-async def history(client: BrokerClient) -> tuple[ClosedPosition, ...]:
+async def history(client: Account) -> tuple[ClosedPosition, ...]:
     """Return what was closed within the last hour."""
     now = datetime.now(UTC)
     return await client.closed_positions(now - timedelta(hours=1), now + timedelta(hours=1))

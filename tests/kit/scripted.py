@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.broker.client import BrokerClient
+from actors.broker.trader.client import TraderClient
 from config import settings
 from tests.kit.held_clock import HeldClock
 from tests.kit.paper import Counting
@@ -131,6 +132,16 @@ async def serving() -> AsyncIterator[Server]:
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def trader_scene(**changes: Any) -> AsyncIterator[tuple[Server, TraderClient, HeldClock]]:
+    """Serve the script and yield it with a client of the Trader API, whose instruments are answered by themselves."""
+    clock = HeldClock()
+    async with serving() as server:
+        server.on("/v1/instruments", reply(200, {"instruments": [an_instrument()]}))
+        async with TraderClient(server.settings(**changes), "s3cret-token", clock, server.budget) as client:
+            yield server, client, clock
 
 
 @contextlib.asynccontextmanager

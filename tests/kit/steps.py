@@ -33,7 +33,7 @@ WRAPPERS = {  # the call as it is written: where it is defined
     "connection.sync_folder": "store/connection.py",
     "sync_folder": "store/connection.py",
     "_sync_folder": "actors/broker/paper/journal.py",
-    "self._post": "actors/desk/placing.py",
+    "self._sender.send": "actors/desk/sending.py",
     "self._exchange": "actors/broker/transport.py",
     "self._kill_group": "supervisor/process.py",
     "_popen": "supervisor/process.py",

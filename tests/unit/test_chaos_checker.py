@@ -55,7 +55,7 @@ def good() -> Histories:
         orders=(
             Order(
                 intent_id=ID, status=OrderStatus.OPENED, plan=PLAN, baseline=(), reserved_at="", deadline_at="",
-                order_id="p1", position_id="p1",
+                order_id="p1", position_id="p1", idempotency_key="k1",
             ),
         ),
         journal=tuple(a_move(seq, *step) for seq, step in enumerate(LIFE, start=1)),
@@ -69,6 +69,8 @@ def good() -> Histories:
         writes_counted=1,
         writes_received=1,
         received=(SENT,),
+        keyed=(("k1", SENT), ("k1", SENT)),
+        placed_keys=("k1",),
         asked={"p1": SENT},
         placed=(Placed("p1", Decimal("1.0801"), is_open=False, net_profit_cents=-120),),
         placements=({"position_id": "p1"},),
@@ -107,6 +109,9 @@ PLANTED: list[tuple[str, dict[str, Any]]] = [
     ("an intent has one order", {"journal": (*good().journal[:5], replace(good().journal[4], seq=6))}),
     ("an order was reserved, and sent once", {"received": (SENT, SENT)}),
     ("an order was reserved, and sent once", {"orders": ()}),
+    ("a key is one order", {"keyed": (("k2", SENT),)}),
+    ("a key is one order", {"keyed": (("k1", (*SENT[:2], Decimal(9), *SENT[3:])),)}),
+    ("a key is one order", {"placed_keys": ("k1", "k1")}),
     ("a position has one owner", {"orders": (*good().orders, replace(good().orders[0], intent_id="other"))}),
     ("a position has one owner", {"placements": ({"position_id": "p1"}, {"position_id": "p1"})}),
     ("an owned position exists", {"placed": ()}),
@@ -159,6 +164,7 @@ def test_intent_may_wait_while_a_halt_stands() -> None:
 def test_work_under_way_is_no_violation_before_the_rest() -> None:
     found = replace(good(), intents=(live(Status.CLAIMED, "dead"),), journal=good().journal[:2], acks=good().acks[:1])
     found = replace(found, commands=good().commands[:1], decisions=(), orders=(), received=(), placements=(), placed=())
+    found = replace(found, keyed=(), placed_keys=())
     assert checker.check(found, at_rest=False) == []
 
 

@@ -199,6 +199,15 @@ def test_a_field_that_an_older_version_does_not_send_has_its_default() -> None:
     assert (found.holding, found.progress, found.seen_store_epoch) == ((), 0, 0)
 
 
+def test_a_reservation_without_a_key_is_one_of_a_broker_that_knows_no_keys() -> None:
+    raw = msgspec.msgpack.decode(codec.encode(TO_STORE["ReserveOrder"]))
+    for name in ("idempotency_key", "figures_mark"):
+        del raw["body"][name]
+    found = codec.decode_to_store(msgspec.msgpack.encode(raw)).body
+    assert isinstance(found, messages.ReserveOrder)
+    assert (found.idempotency_key, found.figures_mark) == ("", "")
+
+
 def test_a_beat_carries_its_leases() -> None:
     envelope = an_envelope(a_peer(), a_beat(Held("i1", 3)))
     found = codec.decode_to_store(codec.encode(envelope))

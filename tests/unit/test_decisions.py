@@ -237,6 +237,36 @@ def test_a_reservation_after_the_intent_expired_is_refused(store: StoreHarness, 
     assert (ack.outcome, ack.allowed) == (Outcome.REFUSED, ("reject",))
 
 
+KEY, MARK = "6f1c2d3e-0000-4000-8000-000000000001", "2026-11-02T06:00:01.500Z 12.345 boot"
+
+
+def test_a_reservation_keeps_the_orders_key_and_the_age_of_its_figures_and_hands_both_on(
+    store: StoreHarness, executor: messages.Peer
+) -> None:
+    intent = store.executing(executor)
+    asked = store.reservation(intent, idempotency_key=KEY, figures_mark=MARK)
+    assert store.tell(executor, asked).outcome is Outcome.APPLIED
+    order = store.order(intent.id)
+    assert (order.idempotency_key, order.figures_mark) == (KEY, MARK)
+
+
+def test_a_reservation_without_a_key_has_none_and_so_have_others(store: StoreHarness, executor: messages.Peer) -> None:
+    first = store.opened(executor)
+    second = store.reserved(executor, symbol="GBPUSD")
+    assert store.order(first.id).idempotency_key is None
+    assert store.order(second.id).idempotency_key is None
+
+
+def test_a_key_that_another_order_carries_is_refused(store: StoreHarness, executor: messages.Peer) -> None:
+    first = store.executing(executor)
+    assert store.tell(executor, store.reservation(first, idempotency_key=KEY)).outcome is Outcome.APPLIED
+    assert store.tell(executor, an_opening(first)).outcome is Outcome.APPLIED
+    second = store.executing(executor, symbol="GBPUSD")
+    ack = store.tell(executor, store.reservation(second, idempotency_key=KEY))
+    assert (ack.outcome, ack.allowed, "carries this key" in ack.reason) == (Outcome.REFUSED, ("release",), True)
+    assert store.read.order(second.id) is None
+
+
 @pytest.mark.parametrize("status", ["ready", "opened"])
 def test_a_reservation_by_one_who_holds_nothing_is_stale(
     store: StoreHarness, executor: messages.Peer, status: str

@@ -37,6 +37,7 @@ ALLOWED = {
 }
 ONE_SIDED = {
     "paper.before_answer": "the web server sends after we have returned",
+    "paper.before_keyed_answer": "the web server sends after we have returned",
     "{role}.after_ack_{step}": "its near side is before_send, which is passed again with each resend",
 }
 PROCESSES = {

@@ -126,6 +126,9 @@ ROW = "(id, created_at, trade_date, symbol, idempotency_key)"
         "UPDATE orders SET baseline = '[]'",
         "UPDATE orders SET deadline_at = 'later'",
         "UPDATE orders SET intent_id = 'otherother'",
+        "UPDATE orders SET idempotency_key = 'another'",
+        "UPDATE orders SET idempotency_key = NULL, figures_mark = NULL",
+        "UPDATE orders SET figures_mark = 'younger'",
         "UPDATE orders SET rowid = rowid + 1",
         "UPDATE orders SET status = 'reserved', position_id = NULL",
         "UPDATE orders SET status = 'failed', position_id = NULL",
@@ -160,7 +163,8 @@ def test_an_order_for_an_intent_that_is_not_executing_is_refused() -> None:
     intent = store.ready()
     with pytest.raises(apsw.ConstraintError, match="reserved while it is executing"):
         store.db.execute(
-            "INSERT INTO orders VALUES (?, 'reserved', '{}', '[]', 'x', 'x', NULL, NULL, NULL, '')", (intent.id,)
+            "INSERT INTO orders (intent_id, plan, baseline, reserved_at, deadline_at) VALUES (?, '{}', '[]', 'x', 'x')",
+            (intent.id,),
         )
 
 

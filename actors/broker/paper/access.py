@@ -1,6 +1,7 @@
 """Logins and tokens of the paper broker: as the real one, 15 minutes, one account, lost at a restart.
 
-Run by the paper broker through `routes`. Any password but the empty one is right: there is nothing to protect here.
+Run by the paper broker through `routes` and `trader_routes`. Any password, and any bearer token, but the empty one is
+right: there is nothing to protect here.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Access:
         self.email = broker.email
         # The same at every start, as a real system's is.
         self.system_uuid = str(uuid.uuid5(uuid.NAMESPACE_URL, f"paper:{broker.account_id}"))
+        self.paths = broker.trader
+        self._is_bearer_revoked = False
         self._clock = clock
         self._logins: OrderedDict[str, Login] = OrderedDict()
 
@@ -60,9 +63,16 @@ class Access:
         found = self._valid(cookie)
         return found is not None and secrets.compare_digest(found.token.encode(), token.encode())
 
+    def allows_bearer(self, header: str) -> bool:
+        """Return whether an Authorization header is good. A revoked token is refused once: nobody could renew it."""
+        was_revoked, self._is_bearer_revoked = self._is_bearer_revoked, False
+        kind, _, token = header.partition(" ")
+        return kind == "Bearer" and bool(token.strip()) and not was_revoked
+
     def revoke(self) -> None:
         """Forget all logins, as a restart does."""
         self._logins.clear()
+        self._is_bearer_revoked = True
 
     def _valid(self, cookie: str) -> Login | None:
         found = self._logins.get(cookie)

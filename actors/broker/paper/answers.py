@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -38,7 +39,13 @@ def die() -> None:
 
 
 async def suffer(
-    fault: Fault, request: Request, answer: Answering, *, now_ms: Callable[[], int], die: Callable[[], None]
+    fault: Fault,
+    request: Request,
+    answer: Answering,
+    *,
+    now_ms: Callable[[], int],
+    die: Callable[[], None],
+    words: Words,
 ) -> Response:
     """Answer a request as the fault has it. `answer` carries it out, as twisted, and makes the honest answer."""
     name = fault.fault
@@ -50,8 +57,8 @@ async def suffer(
         return reset(request)
     if name == "drop_unplaced":
         return reset(request)
-    if name in UNPLACED:
-        return UNPLACED[name]()
+    if name in words.unplaced:
+        return words.unplaced[name]()
     honest = await answer()
     if name in catalogue.TWISTS:
         name = fault.then or {twists.LATE[0]: "lose_answer_reset", twists.LATE[1]: "lose_answer_timeout"}.get(name, "")
@@ -70,8 +77,8 @@ async def suffer(
         return _dripped(honest, fault.for_s)
     if name == "cut_body":
         return CutBody(honest.body, request)
-    if name in PLACED:
-        return PLACED[name](request)
+    if name in words.placed:
+        return words.placed[name](request)
     return _changed(honest, name, fault, now_ms())
 
 
@@ -121,6 +128,16 @@ PLACED: dict[str, Callable[[Request], Response]] = {
     "wrong_order_id": lambda _: _ok(orderId=NOBODY),
     "reject_placed": lambda _: _rejected("TRADE_DISABLED", "trading is disabled"),
 }
+
+
+class Words(Struct, frozen=True):
+    """What one API says instead of the honest answer, by fault."""
+
+    unplaced: dict[str, Callable[[], Response]]
+    placed: dict[str, Callable[[Request], Response]]
+
+
+PLATFORM = Words(UNPLACED, PLACED)
 
 
 def reset(request: Request) -> Response:
@@ -176,7 +193,7 @@ def _dripped(honest: Response, seconds: float) -> Response:
 
 def _changed(honest: Response, name: str, fault: Fault, now_ms: int) -> Response:
     """Return the honest answer with what it says changed."""
-    if name not in BODIES or honest.status_code != 200:
+    if name not in BODIES or honest.status_code not in (200, 201):
         return honest
     if name == "truncated_json":
         content = bytes(honest.body)[: len(honest.body) // 2]
@@ -184,7 +201,7 @@ def _changed(honest: Response, name: str, fault: Fault, now_ms: int) -> Response
         said = msgspec.json.decode(honest.body)
         content = msgspec.json.encode(BODIES[name](said, fault, now_ms))
     kept = {key: value for key, value in honest.headers.items() if key == "set-cookie"}
-    return Response(content, 200, kept, "application/json")
+    return Response(content, honest.status_code, kept, "application/json")
 
 
 def _every_row(said: Any, change: Callable[[list[Any]], list[Any]]) -> Any:
@@ -232,8 +249,13 @@ def _twice(rows: list[Any]) -> list[Any]:
 
 
 def _late_rows(said: Any, fault: Fault, now_ms: int) -> Any:
-    until = views.time_text(now_ms - int(1_000 * fault.for_s))
-    return _every_row(said, lambda rows: [row for row in rows if row["time"] <= until])
+    until_ms = now_ms - int(1_000 * fault.for_s)
+    until = views.time_text(until_ms)
+
+    def is_old(row: Any) -> bool:
+        return bool(row["closeTime"] <= until_ms if "closeTime" in row else row["time"] <= until)
+
+    return _every_row(said, lambda rows: [row for row in rows if is_old(row)])
 
 
 def _crossed(said: Any) -> Any:

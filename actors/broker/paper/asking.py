@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from actors.broker.paper.faults import Fault
 from actors.broker.paper.values import Rejected
 from bus import clock as clocks
 
@@ -31,6 +32,7 @@ class Asked(Struct, frozen=True, rename="camel"):
 
 
 async def body_of(request: Request) -> bytes:
+    """Return the whole body, read once. Raises HTTPException 413 beyond `BODY_BYTES_MAX`."""
     if not hasattr(request.state, "body"):
         received = bytearray()
         async for chunk in request.stream():
@@ -43,20 +45,33 @@ async def body_of(request: Request) -> bytes:
 
 
 async def asked(request: Request, kind: type[T]) -> T:
+    """Return the body as `kind`. Raises HTTPException 400 for anything else."""
     try:
         return msgspec.json.decode(await body_of(request), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise HTTPException(400, str(error)) from error
 
 
+def fault_of(request: Request) -> Fault | None:
+    """Return the fault that this request suffers, if any."""
+    found: Fault | None = getattr(request.state, "fault", None)
+    return found
+
+
+def is_fault(fault: Fault | None, name: str) -> bool:
+    """Return whether it is this fault."""
+    return fault is not None and fault.fault == name
+
+
 def check(**amounts: Decimal | None) -> None:
-    """Refuse NaN, infinity and absurd sizes, which decimal strings can hold."""
+    """Raise HTTPException 400 for NaN, infinity and absurd sizes, which decimal strings can hold."""
     for name, amount in amounts.items():
         if amount is not None and (not amount.is_finite() or abs(amount) > AMOUNT_MAX):
             raise HTTPException(400, f"{name} was {amount}")
 
 
 def span(since: str, until: str) -> tuple[int, int]:
+    """Return two RFC 3339 times in epoch milliseconds. Raises HTTPException 400 for anything else."""
     try:
         return int(clocks.parse(since).timestamp() * 1_000), int(clocks.parse(until).timestamp() * 1_000)
     except ValueError as error:

@@ -154,6 +154,8 @@ def filled(book: Book, rules: Rules, market: Market, position_id: str, order: Or
         opened_ms=market.at_ms,
         commission_cents=-in_cents(order.volume * rules.commission_per_lot),
         rolled_ms=market.calendar_ms,
+        comment=order.comment,
+        key=order.key,
     )
     after = account(structs.replace(book, holdings=(*book.holdings, held)), rules, market)
     if after.free_margin_cents < 0:
@@ -355,6 +357,8 @@ def _closed(
             commission_cents=_share(held.commission_cents, volume, held),
             swap_cents=_share(held.swap_cents, volume, held),
             reason=reason,
+            comment=held.comment,
+            key=held.key,
         )
     )
 

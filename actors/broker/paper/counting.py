@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+PLATFORM = ("/mtr-api/", "/manager/", "/mtr-core-edge/")
+
 
 class Received:
     """Reads and writes, as the rules of the firms tell them apart: orders, edits, closes and cancels are writes."""
@@ -16,11 +18,12 @@ class Received:
         self.reads = 0
         self.writes = 0
 
-    def count(self, path: str) -> None:
-        """Count a request by its path."""
+    def count(self, method: str, path: str) -> None:
+        """Count a request by its method and path. Over the Platform API reads are POSTs, too."""
         if path.startswith("/paper/"):
             return
-        if "/position/" in path or "/pending-order/" in path:
+        is_write = "/position/" in path or "/pending-order/" in path if path.startswith(PLATFORM) else method != "GET"
+        if is_write:
             self.writes += 1
         else:
             self.reads += 1
@@ -36,5 +39,5 @@ class Counting:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] == "http":
-            self._received.count(scope["path"])
+            self._received.count(scope["method"], scope["path"])
         await self._app(scope, receive, send)

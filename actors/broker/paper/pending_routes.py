@@ -15,7 +15,6 @@ from starlette.responses import Response
 
 from actors.broker.paper import asking, pending, views
 from actors.broker.paper.asking import Asked
-from actors.broker.paper.faults import Fault
 from actors.broker.paper.values import NONE, PendingOrder, Rejected
 from actors.broker.paper.venue import Venue
 
@@ -73,7 +72,7 @@ class PendingRoutes:
         asking.check(volume=said.volume, price=said.price_order, slPrice=said.sl_price, tpPrice=said.tp_price)
         if refusal := self._mismatch(said, said.volume):
             return asking.rejected(refusal)
-        if _is(request, "edit_ignored"):
+        if asking.is_fault(asking.fault_of(request), "edit_ignored"):
             return Response(b"", 200)
         decided = self._venue.edit_pending(said.id, said.price_order, said.sl_price, said.tp_price)
         return asking.rejected(decided) if isinstance(decided, Rejected) else Response(b"", 200)
@@ -83,7 +82,7 @@ class PendingRoutes:
         said = await asking.asked(request, CancelAsked)
         if refusal := self._mismatch(said, None):
             return asking.rejected(refusal)
-        if _is(request, "close_ignored"):
+        if asking.is_fault(asking.fault_of(request), "close_ignored"):
             return asking.done(said.id)
         decided = self._venue.cancel_pending(said.id)
         return asking.rejected(decided) if isinstance(decided, Rejected) else asking.done(decided.id)
@@ -107,10 +106,16 @@ def as_asked(body: bytes) -> dict[str, Any]:
         said = msgspec.json.decode(body, type=CreateAsked)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return {"call": CALL}
+    return noted(said.instrument, said.order_side, said.volume, said.type, said.price, said.sl_price, said.tp_price)
+
+
+def noted(
+    symbol: str, side: str, volume: Decimal, kind: str, price: Decimal, sl: Decimal | None, tp: Decimal | None
+) -> dict[str, Any]:
+    """Return the ledger's fields of an order that shall wait."""
     return {
-        "call": CALL, "symbol": said.instrument, "side": said.order_side, "volume": said.volume,
-        "kind_of": said.type, "activation_price": said.price, "sl_price": said.sl_price or NONE,
-        "tp_price": said.tp_price or NONE,
+        "call": CALL, "symbol": symbol, "side": side, "volume": volume, "kind_of": kind, "activation_price": price,
+        "sl_price": sl or NONE, "tp_price": tp or NONE,
     }  # fmt: skip
 
 
@@ -124,8 +129,3 @@ def _order(said: CreateAsked) -> PendingOrder:
         sl_price=said.sl_price or NONE,
         tp_price=said.tp_price or NONE,
     )
-
-
-def _is(request: Request, name: str) -> bool:
-    fault: Fault | None = getattr(request.state, "fault", None)
-    return fault is not None and fault.fault == name

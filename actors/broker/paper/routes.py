@@ -26,14 +26,17 @@ from actors.broker.paper.asking import asked as _asked
 from actors.broker.paper.asking import body_of as _body
 from actors.broker.paper.asking import check as _check
 from actors.broker.paper.asking import done as _done
+from actors.broker.paper.asking import fault_of as _fault
+from actors.broker.paper.asking import is_fault as _is
 from actors.broker.paper.asking import rejected as _rejected
 from actors.broker.paper.asking import span as _span
 from actors.broker.paper.bars import INTERVALS_MS
 from actors.broker.paper.book import Order, Rejected
 from actors.broker.paper.catalogue import Call
 from actors.broker.paper.counting import Counting, Received
-from actors.broker.paper.faults import Fault, Faults
+from actors.broker.paper.faults import Faults
 from actors.broker.paper.tampering import Handler, Tampering
+from actors.broker.paper.trader_routes import TraderRoutes
 from actors.broker.paper.venue import Venue
 from bus import failpoints
 
@@ -292,7 +295,7 @@ def application(
     `die` is how a fault ends the process; tests in one process pass their own.
     """
     tampering = Tampering(venue, access, faults, die) if faults is not None else None
-    routes = Routes(venue, access, tampering).table()
+    routes = [*Routes(venue, access, tampering).table(), *TraderRoutes(venue, access, tampering).table()]
     middleware = []
     if faults is not None:
         received = Received()
@@ -317,13 +320,3 @@ def _as_asked(body: bytes) -> dict[str, Any]:
         "symbol": asked.instrument, "side": asked.order_side, "volume": asked.volume,
         "sl_price": asked.sl_price or book.NONE, "tp_price": asked.tp_price or book.NONE,
     }  # fmt: skip
-
-
-def _fault(request: Request) -> Fault | None:
-    """Return the fault that this request suffers, if any."""
-    found: Fault | None = getattr(request.state, "fault", None)
-    return found
-
-
-def _is(fault: Fault | None, name: str) -> bool:
-    return fault is not None and fault.fault == name

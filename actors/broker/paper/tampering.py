@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from actors.broker.paper import answers, catalogue
 from actors.broker.paper.access import Access
+from actors.broker.paper.answers import Words
 from actors.broker.paper.catalogue import Call
 from actors.broker.paper.faults import Fault, Faults
 from actors.broker.paper.venue import Venue
@@ -32,8 +33,8 @@ class Tampering:
         self._die = die
         self._said: dict[str, Response] = {}  # the last honest answer to each read
 
-    def around(self, call: Call, do: Handler) -> Handler:
-        """Return the handler as it is while faults may strike. The request's body was read before."""
+    def around(self, call: Call, do: Handler, words: Words = answers.PLATFORM) -> Handler:
+        """Return the handler as it is while faults may strike, in an API's words. The body was read before."""
 
         async def misled(request: Request) -> Response:
             fault = self._faults.take(call)
@@ -43,11 +44,11 @@ class Tampering:
             receipt = getattr(request.state, "receipt", 0)
             self._venue.ledger.fault(fault.fault, call, receipt)
             logger.warning("Misbehaves as ordered: {} on {}", fault.fault, request.url.path)
-            return await self._strike(fault, call, request, do)
+            return await self._strike(fault, call, request, do, words)
 
         return misled
 
-    async def _strike(self, fault: Fault, call: Call, request: Request, do: Handler) -> Response:
+    async def _strike(self, fault: Fault, call: Call, request: Request, do: Handler, words: Words) -> Response:
         name = fault.fault
         if name == "stale_read" and (said := self._said.get(_key(request))) is not None:
             return said
@@ -62,7 +63,7 @@ class Tampering:
                 self._venue.close_all("MANUAL")
             return honest
 
-        return await answers.suffer(fault, request, answer, now_ms=self._venue.now_ms, die=self._die)
+        return await answers.suffer(fault, request, answer, now_ms=self._venue.now_ms, die=self._die, words=words)
 
     def _remember(self, call: Call, request: Request, honest: Response) -> Response:
         if call in catalogue.NAMED_READS and honest.status_code == 200 and len(self._said) < REMEMBERED_MAX:

@@ -101,6 +101,8 @@ class Holding(Struct, frozen=True, kw_only=True):
     commission_cents: int
     swap_cents: int = 0
     rolled_ms: int = 0
+    comment: str = ""  # as it came with the order
+    key: str = ""  # of the order that it came from, see `trader_keys`
 
 
 class Waiting(Struct, frozen=True, kw_only=True):
@@ -134,6 +136,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     commission_cents: int
     reason: Reason
     swap_cents: int = 0
+    comment: str = ""
+    key: str = ""
 
     @property
     def net_profit_cents(self) -> int:
@@ -180,6 +184,8 @@ class Order(Struct, frozen=True, kw_only=True):
     volume: Decimal
     sl_price: Decimal = NONE
     tp_price: Decimal = NONE
+    comment: str = ""
+    key: str = ""
 
 
 class PendingOrder(Struct, frozen=True, kw_only=True):

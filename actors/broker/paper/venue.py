@@ -227,6 +227,10 @@ class Venue:
         self.ledger.late(late)
         self._late.append(late)
 
+    def is_under_way(self, key: str) -> bool:
+        """Return whether an order with this key is still to be carried out."""
+        return any(late.order.key == key for late in self._late)
+
     def close_all(self, reason: Reason) -> None:
         """Close every position at the market."""
         for held in self.book.holdings:
