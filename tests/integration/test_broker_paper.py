@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from actors.broker.errors import NotSent, Refused, Transient, Unauthorised, UnknownOutcome
-from actors.broker.paper import server
+from actors.broker.paper import access, server
 from config.load import ConfigError
 from tests.kit import paper
 from tests.kit.eventually import eventually_async
@@ -247,6 +247,56 @@ async def test_answers_have_the_fields_and_kinds_of_the_real_ones(tmp_path: Path
         "profit", "netProfit", "swap", "commission", "closeReason",
     }  # fmt: skip
     assert [set(one) for one in quote] == [{"symbol", "bid", "ask", "change", "high", "low", "timestampMs"}]
+
+
+async def test_swaps_are_shown_by_the_position_and_by_its_closed_row(tmp_path: Path) -> None:
+    clock = HeldClock()
+    async with paper.running(tmp_path, clock=clock, swap_buy_points=-6.0) as broker, broker.client() as client:
+        await broker.price("EURUSD.", "1.10000")
+        await client.login()
+        await client.open_position(an_order())
+        clock.ahead_s = 7 * 86_400  # seven nights, whenever they begin
+        broker.venue.tick()
+        (held,) = await client.open_positions()
+        # 6 points of a tenth of a lot are 0.60 a night; the spread is 1.00, the commission 0.50.
+        assert (held.swap_cents, held.profit_cents, held.net_profit_cents) == (-420, -100, -570)
+        assert (await client.balance()).equity_cents == 5_000_000 - 570
+        await client.close_partially(held, D("0.05"))
+        (held,) = await client.open_positions()
+        await client.close_position(held)
+        until = clock.now() + timedelta(hours=1)
+        rows = await client.closed_positions(until - timedelta(days=1), until)
+        assert [(row.swap_cents, row.net_profit_cents) for row in rows] == [(-210, -285), (-210, -285)]
+        assert (await client.balance()).balance_cents == 5_000_000 - 570
+
+
+async def test_below_the_margin_call_the_level_is_shown_and_orders_are_refused(tmp_path: Path) -> None:
+    async with paper.running(tmp_path) as broker, broker.client() as client:
+        await broker.price("EURUSD.", "1.10000")
+        await client.login()
+        await client.open_position(an_order(volume=D(20), sl_price=D("1.05")))
+        await broker.price("EURUSD.", "1.09000")
+        async with paper.browser(broker.url + client._session.prefix) as http:
+            said = (await http.get("/balance", headers=client._session.headers)).json()
+        # 20 lots: margin 20 x 109,005 / 50; equity 50,000 - 20,200 - 100.
+        assert (said["margin"], said["equity"], said["marginLevel"]) == ("43602.00", "29700.00", "68.12")
+        with pytest.raises(Refused, match="MARGIN_CALL"):
+            await client.open_position(an_order(volume=D("0.01"), sl_price=D("1.08")))
+        assert len(await client.open_positions()) == 1
+
+
+async def test_what_the_server_remembers_of_its_clients_is_limited(tmp_path: Path) -> None:
+    async with paper.running(tmp_path) as broker, broker.client() as client:
+        await client.login()
+        first, prefix = client._session.headers, client._session.prefix
+        broker_id, email = broker.settings.broker_id, broker.settings.email
+        async with paper.browser(broker.url) as http:
+            assert (await http.get(f"{prefix}/balance", headers=first)).status_code == 200
+            for _ in range(access.LOGINS_MAX):
+                body = {"email": email, "password": "x", "brokerId": broker_id}
+                assert (await http.post("/manager/mtr-login", json=body)).status_code == 200
+            http.cookies.clear()
+            assert (await http.get(f"{prefix}/balance", headers=first)).status_code == 401
 
 
 async def test_a_token_ends_after_fifteen_minutes(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
-from actors.broker.paper import answers, catalogue, faults
+from actors.broker.paper import answers, catalogue, faults, tampering
 from actors.broker.paper.faults import QUEUE_MAX, STANDING_MAX, Fault, Faults
 from config.load import ConfigError
 
@@ -143,3 +145,12 @@ def test_every_answer_of_the_catalogue_is_carried_out_somewhere() -> None:
     }  # fmt: skip
     known = done_by_hand | answers.UNPLACED.keys() | answers.PLACED.keys() | answers.BODIES.keys()
     assert (catalogue.PLACED | catalogue.UNPLACED | catalogue.VIEWS).keys() == known
+
+
+def test_only_so_many_honest_answers_are_remembered_for_stale_reads() -> None:
+    found = tampering.Tampering(None, None, Faults(), lambda: None)  # type: ignore[arg-type]
+    for number in range(2 * tampering.REMEMBERED_MAX):
+        request = Request({"type": "http", "path": "/quotations", "query_string": f"symbols={number}".encode()})
+        request.scope["headers"] = [(b"host", b"x")]
+        found._remember("quotes", request, Response(b"[]"))
+    assert len(found._said) == tampering.REMEMBERED_MAX
