@@ -85,14 +85,15 @@ async def test_nothing_is_done_while_an_order_is_unresolved_that_cannot_even_be_
     with room.watched(orphans=policy) as found:
         position_id = await room.buy()
         execute = room.store.reserve(a_plan(side="SELL", sl_price=D("1.2"), tp_price=D("0.9")))
-        room.clock.ahead_s = QUIET_S + 1
+        assert await untouched(room, found, position_id)
+        room.clock.ahead_s += 10 * QUIET_S
         assert await untouched(room, found, position_id)
         failed = messages.OrderFailed(intent_id=execute.intent.id, epoch=execute.epoch, reason="absent")
         room.store.apply(desk.EXECUTOR, failed)
         assert await untouched(room, found, position_id)  # a quiet period begins with the change
-        room.clock.ahead_s += QUIET_S - 1
+        room.clock.ahead_s += QUIET_S - 20
         assert await untouched(room, found, position_id)
-        room.clock.ahead_s += 2
+        room.clock.ahead_s += 21
         await found.round()
         assert (room.client.closes, len(found.reader.active_positions())) == ((1, 0) if policy == "close" else (0, 1))
 
