@@ -115,6 +115,7 @@ class Broker(Section, frozen=True, kw_only=True):
     email: str = "paper@example.invalid"
     account_id: str = "PAPER-1"
     password_env: str = "PILOT_BROKER_PASSWORD"  # noqa: S105 - the name of the variable
+    refreshes_per_hour_max: Annotated[int, Meta(ge=0, le=60)] = 4
     connect_timeout_s: Seconds = 5.0
     request_timeout_s: Seconds = 10.0
 

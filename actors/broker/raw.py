@@ -39,6 +39,14 @@ class Login(Said, frozen=True):
     trading_accounts: tuple[Account, ...] = ()
 
 
+class Refreshed(Said, frozen=True):
+    """The answer to a refresh, which may also be none: then the cookies say all. Accounts are rarely listed."""
+
+    token: str = ""
+    accounts: tuple[Account, ...] = ()
+    trading_accounts: tuple[Account, ...] = ()
+
+
 class Balance(Said, frozen=True):
     balance: Decimal
     equity: Decimal
