@@ -169,10 +169,7 @@ class PositionClosed(Message, frozen=True, kw_only=True, tag=True):
 
 
 class Adopt(Message, frozen=True, kw_only=True, tag=True):
-    """The monitor saw an open position that nobody owns: intent, order and arrow are made for it in one commit.
-
-    `plan` is the position as it is: its volume, stop and target, and what it can lose and win.
-    """
+    """A position that nobody owns becomes an intent's: all of it in one commit. `plan` is the position as it is."""
 
     position_id: Id
     plan: OrderPlan
