@@ -31,10 +31,12 @@ test: setup  ## run all tests
 chaos: setup  ## kill anything at any moment and check that nothing is lost (MINUTES=m: storms; SWEEP=m; SEED=n; API=trader)
 	@$(BIN)/python -m tests.chaos.run $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SWEEP),--sweep $(SWEEP)) $(if $(SEED),--seed $(SEED)) $(if $(API),--api $(API))
 
-bench: setup  ## print start-up and recovery times of every process, and the gate's time for a decision
+bench: setup  ## print start-up and recovery times, the gate's time, an order's round trip, and a day's requests
 	@$(BIN)/python -m tests.bench.startup
 	@$(BIN)/python -m tests.bench.recovery
 	@$(BIN)/python -m tests.bench.guard
+	@$(BIN)/python -m tests.bench.roundtrip
+	@$(BIN)/python -m tests.kit.budget_week
 
 check: setup  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .

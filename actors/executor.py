@@ -17,11 +17,13 @@ from actors.broker import factory, transport
 from actors.broker.account import Account
 from actors.broker.errors import BrokerError, Unauthorised
 from actors.broker.password import password
+from actors.broker.wire import Position
 from actors.compliance import day as days
 from actors.compliance import rulebook
 from actors.compliance.day import FirmDay
 from actors.desk.allowance import Allowance, Block
 from actors.desk.placing import RETRY_LOGIN_S, Desk
+from actors.watch import closing
 from bus import actor, messages, runtime
 from bus import clock as clocks
 from bus.actor import BeatState
@@ -160,10 +162,19 @@ class Executor(actor.Actor):
             else:
                 reach("executor.after_first_look")
                 logger.info("Looked at the account: {} open positions", len(positions))
+                self._name_orphans(reader, positions)
                 return True
             if await self.link.sleep(wait_s):
                 return False
             wait_s = min(2 * wait_s, FIRST_LOOK_S_MAX)
+
+    def _name_orphans(self, reader: Reader, positions: tuple[Position, ...]) -> None:
+        """Log the positions of nobody. They count in the gate; what becomes of them is the monitor's."""
+        unresolved = reader.unresolved_orders()  # before the owners: what is resolved in between is then owned
+        found = closing.orphans(positions, reader.owned_position_ids(), unresolved)
+        if found:
+            ids = ", ".join(position.id for position in found)
+            logger.warning("No intent owns {} of them: {}; policy: {}", len(found), ids, self.settings.executor.orphans)
 
     async def _open_reader(self) -> Reader | None:
         """Open the store's database once the store has welcomed us: then it exists. None when stopped meanwhile."""

@@ -170,6 +170,15 @@ class PositionClosed(Message, frozen=True, kw_only=True, tag=True):
     result: PositionResult
 
 
+class Adopt(Message, frozen=True, kw_only=True, tag=True):
+    """A position that nobody owns becomes an intent's: all of it in one commit. `plan` is the position as it is."""
+
+    position_id: Id
+    plan: OrderPlan
+    opened_at: str
+    reason: Text
+
+
 class StartDay(Message, frozen=True, kw_only=True, tag=True):
     """What the firm's day started with. The first one of a day stands.
 
@@ -314,7 +323,7 @@ class Attest(Message, frozen=True, kw_only=True, tag=True):
 
 Command = (
     Propose | Invalidate | Decide | AnalysisFailed | Release | Reject | ReserveOrder | OrderOpened | OrderFailed
-    | OrderUnknown | PositionClosed | StartDay | RaiseMarks | SampleEquity | CountRequests | GrantRequests
+    | OrderUnknown | PositionClosed | Adopt | StartDay | RaiseMarks | SampleEquity | CountRequests | GrantRequests
     | ReturnRequests | RaiseHalt | Report | Sweep | ChildExited | Cancel | Resolve | Pause | Resume | Flatten
     | DeclareDay | Attest
 )  # fmt: skip
@@ -336,7 +345,7 @@ MAY_SEND: dict[Role, tuple[type[Message], ...]] = {
         CountRequests, GrantRequests, ReturnRequests, RaiseHalt, Report,
     ),
     Role.MONITOR: (
-        Beat, PositionClosed, StartDay, RaiseMarks, SampleEquity, CountRequests, GrantRequests, ReturnRequests,
+        Beat, PositionClosed, Adopt, StartDay, RaiseMarks, SampleEquity, CountRequests, GrantRequests, ReturnRequests,
         RaiseHalt, Report, Sweep,
     ),
     Role.DASHBOARD: (Beat, Cancel, Report),

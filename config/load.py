@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -72,6 +73,11 @@ def _check_together(found: Settings, path: Path) -> None:
         raise ConfigError(
             f"{path}: scanner.top_k was {found.scanner.top_k}; allowed below {len(found.symbols)}, the symbols"
         )
+    for day in found.compliance.holidays:
+        try:
+            date.fromisoformat(day)
+        except ValueError as error:
+            raise ConfigError(f"{path}: compliance.holidays holds {day!r}: {error}") from error
     if len(set(found.symbols)) != len(found.symbols):
         raise ConfigError(f"{path}: symbols names one pair twice: {', '.join(found.symbols)}")
 

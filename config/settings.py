@@ -16,6 +16,7 @@ SecondsOrZero = Annotated[float, Meta(ge=0, le=604_800)]
 Ratio = Annotated[float, Meta(gt=0, le=1)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Date = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")]
 Symbol = Annotated[str, Meta(pattern=r"^[A-Z]{6}$")]
 Day = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\d$")]
 Sessions = Literal["always", "fx"]
@@ -151,6 +152,7 @@ class Broker(Section, frozen=True, kw_only=True):
     account_id: str = "PAPER-1"
     password_env: str = "PILOT_BROKER_PASSWORD"  # noqa: S105 - the name of the variable
     token_env: str = "PILOT_BROKER_TOKEN"  # noqa: S105 - the name of the variable
+    refreshes_per_hour_max: Annotated[int, Meta(ge=0, le=60)] = 4
     connect_timeout_s: Seconds = 5.0
     request_timeout_s: Seconds = 10.0
     trader: TraderPaths = TraderPaths()
@@ -216,11 +218,19 @@ class Paper(Section, frozen=True, kw_only=True):
 class Compliance(Section, frozen=True, kw_only=True):
     """Which rule set applies: a name under config/rules/, or the path of a TOML file.
 
+    `holidays` are dates on which no new order is sent, in any time zone of the rule set: the broker's API names none.
     `news_calendar` is the absolute path of a TOML file, see actors/compliance/news.py; empty when the rules need none.
     """
 
+    holidays: Annotated[tuple[Date, ...], Meta(max_length=400)] = ()
     news_calendar: Annotated[str, Meta(pattern=r"^(|/.{1,400}\.toml)$")] = ""
     rules: Annotated[str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63}|/.{1,400}\.toml)$")] = "e8-signature-50k"
+
+
+class Alerts(Section, frozen=True, kw_only=True):
+    """Where people are told. PILOT_TELEGRAM_TOKEN and PILOT_TELEGRAM_CHAT, both or none, stand in the environment."""
+
+    telegram_url: Annotated[str, Meta(pattern=r"^https?://[^\s/?#@]+$")] = "https://api.telegram.org"
 
 
 class Supervisor(Section, frozen=True, kw_only=True):
@@ -253,4 +263,5 @@ class Settings(Section, frozen=True, kw_only=True):
     broker: Broker = Broker()
     paper: Paper = Paper()
     compliance: Compliance = Compliance()
+    alerts: Alerts = Alerts()
     supervisor: Supervisor = Supervisor()

@@ -15,7 +15,7 @@ from bus import clock, messages
 from bus.messages import Peer
 from bus.records import Order, TradeIntent
 from bus.vocabulary import OrderStatus, Outcome, Role, Status
-from store import account, halts, states
+from store import account, adoption, halts, states
 from store.decisions import Refused
 from store.halts import Answer
 
@@ -245,6 +245,7 @@ HANDLERS: dict[type, Callable[[Writer, Peer, Any], Answer]] = {
     messages.OrderFailed: order_failed,
     messages.OrderUnknown: order_unknown,
     messages.PositionClosed: position_closed,
+    messages.Adopt: adoption.adopt,
     messages.StartDay: account.start_day,
     messages.RaiseMarks: account.raise_marks,
     messages.GrantRequests: account.grant_requests,

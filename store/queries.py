@@ -269,6 +269,13 @@ class Reader:
         rows = self._db.execute("SELECT at, level, event, text FROM alerts ORDER BY seq DESC LIMIT ?", (limit,))
         return [(str(at), str(level), str(event), str(text)) for at, level, event, text in rows]
 
+    def was_told(self, event: str, beginning: str) -> bool:
+        """Return whether there is an alert of this event whose text begins so."""
+        row = self._db.execute(
+            "SELECT 1 FROM alerts WHERE event = ?1 AND substr(text, 1, length(?2)) = ?2 LIMIT 1", (event, beginning)
+        ).get
+        return row is not None
+
     def store_epoch(self) -> int:
         row = self._db.execute("SELECT value FROM meta WHERE key = 'store_epoch'").get
         return int(str(row)) if row is not None else 0

@@ -46,7 +46,8 @@ CREATE TABLE intents (
     compliance_snapshot   TEXT NOT NULL DEFAULT '',
     CHECK (status NOT IN ('claimed', 'executing') OR claim_incarnation IS NOT NULL),
     CHECK (status NOT IN ('ready_for_exec', 'executing', 'opened', 'closed') OR (suggested_side IN ('BUY', 'SELL')
-           AND suggested_sl_pips IS NOT NULL AND suggested_tp_pips IS NOT NULL)),
+           AND suggested_sl_pips IS NOT NULL AND suggested_tp_pips IS NOT NULL)
+           OR idempotency_key IS 'adopted:' || position_id),
     CHECK (status NOT IN ('opened', 'closed') OR position_id IS NOT NULL)
 ) STRICT;
 
@@ -93,11 +94,13 @@ CREATE UNIQUE INDEX idx_orders_key ON orders (idempotency_key);
 
 -- OR REPLACE deletes without firing delete triggers: hence the triggers that look for what it would replace.
 CREATE TRIGGER orders_begin_reserved BEFORE INSERT ON orders
-WHEN NEW.status <> 'reserved' OR EXISTS (
-    SELECT 1 FROM orders
-    WHERE intent_id = NEW.intent_id OR rowid = NEW.rowid OR idempotency_key = NEW.idempotency_key
-  ) OR NOT EXISTS (SELECT 1 FROM intents WHERE id = NEW.intent_id AND status = 'executing')
-BEGIN SELECT RAISE(ABORT, 'illegal: one order per intent, reserved while it is executing'); END;
+WHEN EXISTS (SELECT 1 FROM orders WHERE intent_id = NEW.intent_id OR position_id = NEW.position_id OR rowid = NEW.rowid
+    OR idempotency_key = NEW.idempotency_key)
+  OR NOT (NEW.status = 'reserved' AND EXISTS (SELECT 1 FROM intents WHERE id = NEW.intent_id AND status = 'executing')
+    OR NEW.status = 'opened' AND NEW.order_id IS NULL AND NEW.idempotency_key IS NULL
+      AND EXISTS (SELECT 1 FROM intents WHERE id = NEW.intent_id
+      AND status = 'opened' AND position_id = NEW.position_id AND idempotency_key = 'adopted:' || NEW.position_id))
+BEGIN SELECT RAISE(ABORT, 'illegal: one order per intent, reserved while it is executing, or of an adopted position'); END;
 CREATE TRIGGER orders_keep BEFORE DELETE ON orders
 BEGIN SELECT RAISE(ABORT, 'illegal: orders are never deleted'); END;
 CREATE TRIGGER orders_plan_stands BEFORE UPDATE ON orders

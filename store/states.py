@@ -34,12 +34,14 @@ ARROWS: tuple[tuple[str, Status | None, Status], ...] = (
     ("lose_answer", S.EXECUTING, S.EXECUTING),
     ("fail", S.EXECUTING, S.FAILED),
     ("open", S.EXECUTING, S.OPENED),
+    ("adopt", None, S.OPENED),  # a position that is there already and that nobody owned
     ("close", S.OPENED, S.CLOSED),
 )
 
 FINAL: frozenset[Status] = frozenset({S.REJECTED, S.FAILED, S.CANCELLED, S.CLOSED})
 LIVE: frozenset[Status] = frozenset({S.PENDING, S.CLAIMED, S.READY_FOR_EXEC, S.EXECUTING})
 NEVER_TRADED: frozenset[Status] = frozenset({S.REJECTED, S.CANCELLED})
+ADOPTED = "adopted:"  # how the idempotency key of an adopted position begins; its id follows
 # Columns that stand from the proposal on.
 IDENTITY = ("id", "created_at", "trade_date", "symbol", "timeframe", "source", "idempotency_key", "signal_json")
 
@@ -104,7 +106,10 @@ def _identity() -> dict[str, str]:
     """Return the triggers that keep an intent itself. OR REPLACE fires no delete trigger, so its victims are sought."""
     return {
         "intents_born_pending": _refuse(
-            "INSERT", "NEW.status <> 'pending'", "illegal transition: an intent begins as pending"
+            "INSERT",
+            f"NEW.status <> 'pending' AND NOT (NEW.status = 'opened' AND NEW.source = 'manual' "
+            f"AND NEW.position_id IS NOT NULL AND NEW.idempotency_key = '{ADOPTED}' || NEW.position_id)",
+            "illegal transition: an intent begins as pending, or as opened with the position that it is named after",
         ),
         "intents_born_once": _refuse(
             "INSERT",

@@ -241,6 +241,7 @@ class BrokerClient:
             answer = await self._line.read(
                 method, self._session.prefix + path, headers=self._session.headers, body=body
             )
+        self._session.worked()
         return transport.decode(answer, kind, f"{method} {path}")
 
     async def _order(self, path: str, body: bytes) -> str:

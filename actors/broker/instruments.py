@@ -11,7 +11,9 @@ from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 import msgspec
 
 from actors.broker import raw, wire
-from actors.broker.wire import Instrument
+from actors.broker.wire import Hours, Instrument
+
+DAY_S = 86_400
 
 
 def our_symbol(said: raw.Instrument) -> str:
@@ -47,6 +49,26 @@ def by_our_symbol(rows: Iterable[msgspec.Raw]) -> tuple[dict[str, Instrument], t
     return {name: made for name, made in found.items() if name not in twice}, tuple(left_out)
 
 
+def _hours(said: msgspec.Raw) -> tuple[Hours, ...] | None:
+    """Return the week's sessions, or None when they are not said or make no sense."""
+    try:
+        rows = msgspec.json.decode(said, type=tuple[raw.Hours, ...] | None, strict=False)
+    except msgspec.DecodeError:
+        return None
+    if not rows:
+        return None
+    found = tuple(
+        Hours(
+            weekday=row.day_number,
+            opens_s=3_600 * row.open_hours + 60 * row.open_minutes + row.open_seconds,
+            closes_s=3_600 * row.close_hours + 60 * row.close_minutes + row.close_seconds,
+        )
+        for row in rows
+    )
+    is_sane = all(0 <= one.weekday <= 6 and 0 <= one.opens_s <= one.closes_s <= DAY_S for one in found)
+    return found if is_sane else None
+
+
 def _name_of(row: msgspec.Raw) -> str:
     try:
         return msgspec.json.decode(row, type=raw.Named).symbol
@@ -70,6 +92,7 @@ def _instrument(said: raw.Instrument) -> Instrument:
         leverage=None if said.leverage is None else wire.positive(said.leverage, f"{said.symbol} leverage"),
         session_open=said.session_open,
         stops_level=wire.finite(said.stops_level, f"{said.symbol} stopsLevel"),
+        hours=_hours(said.trading_hours),
     )
 
 

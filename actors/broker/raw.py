@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from msgspec import Struct, field
+from msgspec import Raw, Struct, field
 
 
 class Said(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -39,6 +39,14 @@ class Login(Said, frozen=True):
     trading_accounts: tuple[Account, ...] = ()
 
 
+class Refreshed(Said, frozen=True):
+    """The answer to a refresh, which may also be none: then the cookies say all. Accounts are rarely listed."""
+
+    token: str = ""
+    accounts: tuple[Account, ...] = ()
+    trading_accounts: tuple[Account, ...] = ()
+
+
 class Balance(Said, frozen=True):
     balance: Decimal
     equity: Decimal
@@ -49,6 +57,18 @@ class Balance(Said, frozen=True):
 
 class Named(Said, frozen=True):
     symbol: str
+
+
+class Hours(Said, frozen=True):
+    """When one weekday's session begins and ends. `day_number` 0 is Sunday; in which zone is not documented."""
+
+    day_number: int
+    open_hours: int
+    close_hours: int
+    open_minutes: int = 0
+    open_seconds: int = 0
+    close_minutes: int = 0
+    close_seconds: int = 0
 
 
 class Instrument(Said, frozen=True):
@@ -63,6 +83,7 @@ class Instrument(Said, frozen=True):
     session_open: bool
     leverage: Decimal | None = None
     stops_level: Decimal = Decimal(0)
+    trading_hours: Raw = Raw(b"null")  # only shown to people: an odd one must not hide an instrument
 
 
 class Quote(Said, frozen=True):

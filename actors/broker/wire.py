@@ -31,6 +31,14 @@ class Balance(Struct, frozen=True, kw_only=True):
     currency: str
 
 
+class Hours(Struct, frozen=True, kw_only=True):
+    """One session of the week, in seconds of its day. Closed from `closes_s` on; the zone is not documented."""
+
+    weekday: int  # 0 = Sunday
+    opens_s: int
+    closes_s: int
+
+
 class Instrument(Struct, frozen=True, kw_only=True):
     """One thing to trade. `symbol` is ours (EURUSD), `broker_symbol` the broker's (EURUSD.)."""
 
@@ -46,6 +54,7 @@ class Instrument(Struct, frozen=True, kw_only=True):
     leverage: Decimal | None  # None = not said
     session_open: bool
     stops_level: Decimal  # smallest distance of a stop, in points
+    hours: tuple[Hours, ...] | None = None  # None: not said, or not readable
 
     @property
     def pip(self) -> Decimal:

@@ -35,6 +35,7 @@ class TradeFacts(Struct, frozen=True, kw_only=True):
     needs_attestation: bool
     attested: str | None  # who compared exactly these rules with the account's dashboard, and when; None: nobody
     calendar: Calendar | str  # the news, or why they are not known
+    holiday: str = ""  # the date of today that the settings name as one on which nothing is traded
     flat_lead_s: float  # no order so long before no position may be open
 
 

@@ -37,7 +37,10 @@ def bars_fresh(case: Case) -> Check:
 
 
 def session_open(case: Case) -> Check:
-    """The instrument can be traded now."""
+    """The instrument can be traded now, and today is no holiday of the settings."""
+    if case.facts.holiday:
+        text = f"{case.facts.holiday} is one of compliance.holidays: no new order"
+        return said("session_open", False, limit="open", found="holiday", text=text)
     found = "open" if case.facts.session_open else "closed"
     text = f"the session of {case.plan.symbol} is {found}"
     return said("session_open", case.facts.session_open, limit="open", found=found, text=text)

@@ -2,8 +2,8 @@
 
 Used by pilot. Writes nothing to the broker, never tries a refused password twice, shows no secret. Works with the
 pipeline down or running; its requests are not granted by the store, so it makes few and says how many.
-Exit codes: 0 nothing failed (there may be warnings), 69 broker or language model unreachable, 77 login or account
-refused, 78 a setting, file, secret, clock or rule is wrong. Of several classes the highest.
+Exit codes: 0 nothing failed (there may be warnings), 69 broker, language model or Telegram unreachable, 77 login or
+account refused, 78 a setting, file, secret, clock or rule is wrong. Of several classes the highest.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated
 
@@ -23,7 +24,7 @@ from rich.text import Text
 from actors.broker.password import PAPER
 from actors.compliance import day as days
 from actors.compliance.rulebook import RuleSet
-from actors.console import asking, findings, machine, outside, tables
+from actors.console import asking, findings, machine, outside, tables, telegram
 from actors.console.findings import UNREACHABLE, Finding
 from bus.clock import Clock, SystemClock
 from config import load
@@ -31,6 +32,12 @@ from config.load import ConfigError
 from config.settings import Settings
 from store.queries import DatabaseRefused, NoDatabase, Reader
 
+# What comes first must be right before what follows means anything. Checks of one name keep their order.
+ORDER = (
+    "python", "sqlite", "packages", "disk", "clock", "data", "run", "database", ".env", "settings", "read-only",
+    "secrets", "broker", "login", "account", "symbols", "prices", "sessions", "rules", "attested", "balance",
+    "positions", "requests", "llm", "telegram",
+)  # fmt: skip
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
@@ -53,7 +60,7 @@ class Known(Struct, frozen=True, kw_only=True):
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
 ) -> None:
-    """Check machine, settings, rules, secrets, broker and language model; say how to put right what is wrong."""
+    """Check machine, secrets, broker, rules, language model and Telegram; say how to put right what is wrong."""
     report = asyncio.run(examine(asking.profile["name"], SystemClock()))
     if as_json:
         asking.print_json(report)
@@ -71,7 +78,7 @@ async def examine(profile: str | None, clock: Clock) -> Report:
     settings, said = machine.settings(profile)
     found = [*machine.versions(), *machine.packages(), *machine.folders(settings), *found, *said, machine.read_only()]
     if settings is None:
-        return Report(exit_code=findings.exit_code(found), requests=0, findings=found)
+        return _report(found, (), 0)
     rules, said = machine.rules(settings, clock.now().date())
     secrets, of_secrets = machine.secrets(settings)
     known = _known(settings, rules, clock.now())
@@ -85,8 +92,17 @@ async def examine(profile: str | None, clock: Clock) -> Report:
     else:
         found.append(findings.warn("broker", f"not asked: {reason}", "put that right, then run it again"))
     found += await outside.language_model(settings, clock)
-    found = [findings.without_secrets(one, secrets.values()) for one in found]
-    return Report(exit_code=findings.exit_code(found), requests=visit.requests, findings=found)
+    token, chat = (secrets.get(name, "") for name in (telegram.TOKEN, telegram.CHAT))
+    found += await telegram.check(settings.alerts.telegram_url, token, chat)
+    return _report(found, secrets.values(), visit.requests)
+
+
+def _report(found: list[Finding], secrets: Iterable[str], requests: int) -> Report:
+    """Return the findings in their order, without secrets that somebody quoted back."""
+    hidden = tuple(secrets)
+    shown = [findings.without_secrets(one, hidden) for one in found]
+    shown.sort(key=lambda one: ORDER.index(one.check))
+    return Report(exit_code=findings.exit_code(shown), requests=requests, findings=shown)
 
 
 def _why_not_asked(found: list[Finding], known: Known) -> str | None:

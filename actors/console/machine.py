@@ -6,6 +6,7 @@ run folders, which are made as every process makes them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -18,7 +19,7 @@ from pathlib import Path
 from actors.analysts import openai
 from actors.compliance import rulebook
 from actors.compliance.rulebook import RuleSet
-from actors.console import findings
+from actors.console import findings, telegram
 from actors.console.findings import Finding
 from config import load
 from config.load import ConfigError
@@ -185,6 +186,9 @@ def secrets(settings: Settings) -> tuple[dict[str, str], list[Finding]]:
             said.append(findings.fail("secrets", str(error), fix))
         else:
             said.append(findings.ok("secrets", f"{name} is set"))
+    for name in (telegram.TOKEN, telegram.CHAT):  # nobody needs them: told by their own check
+        with contextlib.suppress(ConfigError):
+            found[name] = load.secret(name)
     return found, said or [findings.ok("secrets", "this profile needs none")]
 
 

@@ -21,9 +21,10 @@ from actors.broker import factory
 from actors.broker.account import Account
 from actors.broker.errors import Blocked, BrokerError, BudgetSpent, Refused, Unauthorised, Unreadable
 from actors.broker.wire import Balance, Instrument
+from actors.compliance import day as days
 from actors.compliance.money import amount
 from actors.compliance.rulebook import RuleSet
-from actors.console import findings
+from actors.console import findings, sessions
 from actors.console.findings import LOGIN_REFUSED, UNREACHABLE, Finding
 from actors.watch import ladder
 from bus.clock import Clock
@@ -117,11 +118,13 @@ class Visit:
         self.found.append(clock(client.dated, before, after, self._settings.executor.quote_age_s_max))
 
     async def _account(self, client: Account) -> None:
-        self.found.append(account(self._rules, await client.balance()))
+        self.found += account(self._rules, await client.balance(), self._settings.broker.account_id)
 
     async def _symbols(self, client: Account) -> None:
-        listed = await client.instruments()
-        self.found += symbols(self._settings.symbols, listed)
+        listed, wanted = await client.instruments(), self._settings.symbols
+        zones = [] if self._rules is None else [reading.tz for reading in days.readings(self._rules)]
+        self.found += symbols(wanted, listed)
+        self.found += sessions.check(wanted, listed, self._clock.now(), zones, self._settings.compliance.holidays)
 
     async def _prices(self, client: Account) -> None:
         listed = await client.instruments(float("inf"))
@@ -211,18 +214,25 @@ def clock(dated: str, before: datetime, after: datetime, skew_s_max: float) -> F
     return findings.ok("clock", f"as the broker's, to {SKEW_S_WARN:g} s")
 
 
-def account(rules: RuleSet | None, balance: Balance) -> Finding:
-    """Compare the account's figures with the account that the rules are for."""
+def account(rules: RuleSet | None, balance: Balance, account_id: str) -> list[Finding]:
+    """Compare the account with the one that the rules are for: its currency, and then what it holds."""
     said = f"balance {amount(balance.balance_cents)}, equity {amount(balance.equity_cents)} {balance.currency}"
     if rules is None:
-        return findings.warn("account", f"{said}; there are no rules to compare it with", "put the rules right first")
-    if doubt := ladder.doubt_of(rules, balance):
-        return findings.fail("account", doubt, "set compliance.rules, or broker.account_id, to what belongs together")
-    return findings.ok("account", f"{said}; the rules begin with {amount(rules.account.initial_balance_cents)}")
+        no_rules = f"{said}; there are no rules to compare it with"
+        return [findings.warn("account", no_rules, "put the rules right first")]
+    fix = "set compliance.rules, or broker.account_id, to what belongs together"
+    doubt = ladder.doubt_of(rules, balance)
+    if balance.currency != rules.account.currency:
+        return [findings.fail("account", doubt, fix)]
+    found = findings.ok("account", f"{account_id} in {balance.currency}")
+    if doubt:
+        return [found, findings.fail("balance", doubt, fix)]
+    begins = f"the rules begin with {amount(rules.account.initial_balance_cents)}"
+    return [found, findings.ok("balance", f"{said}; {begins}")]
 
 
 def symbols(wanted: Collection[str], listed: dict[str, Instrument]) -> list[Finding]:
-    """Check that every symbol of ours can be traded, and how many markets are open now."""
+    """Check that every symbol of ours can be traded."""
     found = []
     if missing := [symbol for symbol in wanted if symbol not in listed]:
         said = f"the broker does not list {', '.join(missing)}, or lists it twice; it has {', '.join(sorted(listed))}"
@@ -230,12 +240,6 @@ def symbols(wanted: Collection[str], listed: dict[str, Instrument]) -> list[Find
     else:
         names = {listed[symbol].broker_symbol for symbol in wanted}
         found.append(findings.ok("symbols", f"all {len(wanted)} are listed, such as {min(names)}"))
-    shut = [symbol for symbol in wanted if symbol in listed and not listed[symbol].session_open]
-    if shut:
-        said = f"closed now: {', '.join(shut)}"
-        found.append(findings.warn("sessions", said, "nothing on a weekend; else ask the broker"))
-    elif len(missing) < len(wanted):
-        found.append(findings.ok("sessions", "all are open"))
     return found
 
 

@@ -7,9 +7,10 @@ and the guard lets nothing pass that needs it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Protocol
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Struct
@@ -276,6 +277,7 @@ def trade_facts(
         bar_age_days=_bar_age_days(intent, now),
         bar_age_days_max=None if intent.source == "manual" else settings.scanner.bar_age_days_max,
         session_open=instrument.session_open,
+        holiday=_holiday(settings, rules, now),
         expires_at=parse(intent.expires_at) if intent.expires_at else None,
         volume_min=instrument.volume_min,
         volume_max=instrument.volume_max,
@@ -315,6 +317,13 @@ def _bar_age_days(intent: TradeIntent, now: datetime) -> int | None:
     except (msgspec.DecodeError, ValueError):
         return None
     return (now.date() - bar).days
+
+
+def _holiday(settings: Settings, rules: RuleSet, now: datetime) -> str:
+    """Return the holiday that it is now in UTC or in any zone that the firm's day may begin in, or ""."""
+    zones = (UTC, *(ZoneInfo(reading.tz) for reading in firm_days.readings(rules)))
+    dates = {now.astimezone(zone).date().isoformat() for zone in zones}
+    return next((day for day in settings.compliance.holidays if day in dates), "")
 
 
 def _rules_hash(settings: Settings) -> str | None:

@@ -6,12 +6,13 @@ Never guesses: a position that is in neither list is still being looked for.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from decimal import Decimal
 
 from actors.broker import reconcile
 from actors.broker.reconcile import FoundOpen
 from actors.broker.wire import ClosedPosition, Position
-from bus.clock import iso
+from bus.clock import iso, parse
 from bus.messages import PositionResult
 from bus.records import Order, TradeIntent
 from bus.vocabulary import OrderStatus
@@ -60,11 +61,36 @@ def belied(position: Position, orders: Iterable[Order]) -> Order | None:
     """Return the settled order that a position of nobody fits, or None.
 
     Then what was concluded about that order is wrong: it was carried out later than we looked for it, against the
-    broker's own refusal, or twice.
+    broker's own refusal, or twice. An adopted position's order says nothing: nobody of ours sent it.
     """
-    settled = (order for order in orders if order.status in (OrderStatus.FAILED, OrderStatus.OPENED))
+    settled = (order for order in orders if order.status is OrderStatus.FAILED or _was_sent(order))
     fits = (order for order in settled if isinstance(reconcile.match(order, (position,), (), frozenset()), FoundOpen))
     return next(fits, None)
+
+
+def resembled(position: Position, orders: Iterable[Order]) -> Order | None:
+    """Return the failed order that a position of nobody may come from although it does not fit, or None.
+
+    A broker that rounds a stop, or fills late with another volume, makes such a position. It has the order's symbol and
+    side and was opened within the order's life, as far as clocks that differ can tell.
+    """
+    failed = (order for order in orders if order.status is OrderStatus.FAILED and _may_be(position, order))
+    doubt = timedelta(seconds=reconcile.DOUBT_S)
+    return next(
+        (
+            order
+            for order in failed
+            if parse(order.reserved_at) - doubt
+            <= position.opened_at
+            <= parse(order.resolved_at or order.deadline_at) + doubt
+        ),
+        None,
+    )
+
+
+def _was_sent(order: Order) -> bool:
+    """Return whether this opened order was one: that of an adopted position has no id."""
+    return order.status is OrderStatus.OPENED and order.order_id is not None
 
 
 def _may_be(position: Position, order: Order) -> bool:

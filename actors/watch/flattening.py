@@ -1,7 +1,7 @@
-"""Close every position and look again, until the broker shows none and no reservation is open. Library of the monitor.
+"""Cancel every waiting order, close every position and look again, until nothing is left. Library of the monitor.
 
-Each position is closed on its own: one that fails holds up no other. What a close answered is never believed, only the
-next look is. An order whose outcome is unknown may still become a position: it is looked for, and closed, too.
+Flat is: no position, no order that waits at the broker, no order of ours with an unknown outcome. Each is closed or
+cancelled on its own: one that fails holds up no other. What an answer said is never believed, only the next look is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 from loguru import logger
 
 from actors.broker.errors import BrokerError
-from actors.broker.wire import Position
+from actors.broker.wire import PendingOrder, Position
 from actors.compliance import budget
 from actors.watch.scene import Scene
 from bus.failpoints import reach
@@ -30,6 +30,7 @@ class Flattener:
         self._empty_looks = 0
         self._looks = 0  # since there last was something to close
         self._closed: set[str] = set()
+        self._cancelled: set[str] = set()
         self.again_s: float | None = None  # a look wanted within so many seconds
 
     @property
@@ -41,13 +42,14 @@ class Flattener:
         """Forget everything: nothing stands that wants the account flat."""
         self._tries = self._empty_looks = self._looks = 0
         self._closed.clear()
+        self._cancelled.clear()
         self._scene.tell.forget("flatten ")
         self.again_s = None
 
     async def step(
         self, reader: Reader, positions: tuple[Position, ...], reasons: list[str], *, left_s: float, left_requests: int
     ) -> tuple[Position, ...]:
-        """Close what is open; return what is still open after another look.
+        """Cancel what waits and close what is open; return what is still open after another look.
 
         `left_s` until the requests' reset and `left_requests` until then, the reserve too, bound how often a broker is
         asked that closes nothing.
@@ -56,52 +58,82 @@ class Flattener:
             BrokerError: the look afterwards failed. Nothing is known then, and `again_s` says when to try again.
         """
         why = "; ".join(reasons)
-        is_first = not self._tries and not self._empty_looks
         # Read before the broker is: what is settled in between is then seen as a position.
         may_appear = bool(reader.unresolved_orders())
-        if positions:
+        cancelled: set[str] = set()
+        waiting = await self._cancel_all(cancelled)
+        if cancelled:
+            positions = await self._scene.client.open_positions()  # one may have been filled instead
+        if positions or cancelled:
             self._empty_looks = self._looks = 0
             self.again_s = budget.close_again_s(
                 self._tries,
                 seconds_to_reset=left_s,
-                requests_per_try=len(positions) + 2,
+                requests_per_try=2 * len(cancelled) + len(positions) + 4,
                 left_requests=left_requests,
             )
             self._tries += 1
+        if positions:
             logger.error("Closing all {} positions: {}", len(positions), why)
             await self._close_all(positions)
             may_appear = bool(reader.unresolved_orders())
+            waiting = await self._cancel_all(cancelled)  # who placed one may have placed another
             positions = await self._scene.client.open_positions()
-        if positions:
-            logger.error("{} positions are still open; closing them again in {:.0f} s", len(positions), self.again_s)
-            await self._tell(f"still open {len(positions)}", f"{len(positions)} positions are still open: {why}")
+        if positions or waiting:
+            left = f"{len(positions)} positions are still open" + f", {len(waiting or ())} orders wait" * bool(waiting)
+            logger.error("{}; trying again in {:.0f} s", left, self.again_s)
+            await self._tell(f"still open {left}", f"{left}: {why}")
             return positions
-        self._empty_looks = 0 if may_appear else self._empty_looks + 1
+        await self._looked(why, may_appear, waiting is not None, left_s, left_requests)
+        return positions
+
+    async def _looked(self, why: str, may_appear: bool, is_known: bool, left_s: float, left_requests: int) -> None:
+        """Note a look that found nothing to close; tell people once that is certain, or why it is not."""
+        self._empty_looks = 0 if may_appear or not is_known else self._empty_looks + 1
         self._looks += 1
         looked_s = budget.close_again_s(
-            self._looks, seconds_to_reset=left_s, requests_per_try=2, left_requests=left_requests
+            self._looks, seconds_to_reset=left_s, requests_per_try=3, left_requests=left_requests
         )
         self.again_s = None if self.is_done else looked_s
         if may_appear:
             await self._tell("may appear", f"Closed what is open; an order may still become a position: {why}")
-        elif self.is_done and (self._tries or is_first):
+        elif not is_known:
+            await self._tell("not known", f"Closed what is open; whether orders wait at the broker is not known: {why}")
+        elif self.is_done:
             closed = f"Closed {len(self._closed)} positions" if self._closed else "Nothing is open"
-            await self._tell(f"flat {sorted(self._closed)}", f"{closed}; the account is flat: {why}")
-            await self._pending()
+            text = f"{closed}; the account is flat: {why}"
+            if self._cancelled:
+                text = f"Cancelled {len(self._cancelled)} waiting orders. {text}"
+            await self._tell(f"flat {sorted(self._closed | self._cancelled)}", text)
             self._tries = 0
-        return positions
 
-    async def _pending(self) -> None:
-        """Tell people which orders still wait at the broker. What they become is closed while the halt stands."""
+    async def _cancel_all(self, tried: set[str]) -> tuple[PendingOrder, ...] | None:
+        """Cancel the orders that wait at the broker but for those `tried`, and look; return what still waits.
+
+        None: not known, for they cannot be read. Closing must not wait for that.
+        """
         try:
-            found = await self._scene.client.pending_orders()
+            waiting = await self._scene.client.pending_orders()
+            fresh = [order for order in waiting if order.id not in tried]
+            if not fresh:
+                return waiting
+            tried.update(order.id for order in fresh)
+            logger.error("Cancelling {} waiting orders", len(fresh))
+            free = asyncio.Semaphore(AT_ONCE)
+
+            async def one(order: PendingOrder) -> None:
+                async with free:
+                    await _cancel(self._scene, order)
+
+            async with asyncio.TaskGroup() as cancels:
+                for order in fresh:
+                    cancels.create_task(one(order), name=f"cancel {order.id}")
+            left = await self._scene.client.pending_orders()
         except BrokerError as error:
-            logger.warning("Pending orders cannot be read: {}", error)
-            return
-        if found:
-            ids = ", ".join(order.id for order in found)
-            text = f"{len(found)} orders still wait at the broker and may be filled: {ids}. Cancel them there"
-            await self._scene.tell.once(f"flatten pending {ids}", "error", "pending_orders", text)
+            logger.warning("Waiting orders cannot be read: {}", error)
+            return None
+        self._cancelled |= {order.id for order in fresh} - {order.id for order in left}
+        return left
 
     async def _tell(self, key: str, text: str) -> None:
         await self._scene.tell.once(f"flatten {key}", "error", "flattened", text)
@@ -117,6 +149,19 @@ class Flattener:
         async with asyncio.TaskGroup() as closes:
             for position in positions:
                 closes.create_task(one(position), name=f"close {position.id}")
+
+
+async def _cancel(scene: Scene, order: PendingOrder) -> None:
+    """Cancel one waiting order, once. Only a look tells whether it is gone, or has been filled instead."""
+    reach("monitor.before_cancel")  # cancelling one order that waits at the broker
+    try:
+        await scene.client.cancel_pending(order)
+    except BrokerError as error:
+        logger.error("Could not cancel {} {} {}: {}", order.kind, order.symbol, order.id, error)
+    else:
+        logger.warning("Cancelled {} {} {} {} lots {}", order.kind, order.side, order.symbol, order.volume, order.id)
+    finally:
+        reach("monitor.after_cancel")
 
 
 async def close(scene: Scene, position: Position) -> bool:

@@ -24,6 +24,7 @@ from actors.watch.flattening import Flattener
 from actors.watch.halting import Halts
 from actors.watch.limits import Limits
 from actors.watch.order import Order
+from actors.watch.orphans import Orphans
 from actors.watch.scene import Scene
 from actors.watch.tell import Severity, Teller
 from actors.watch.tracking import Tracker
@@ -60,7 +61,8 @@ class Watch:
         scene = Scene(client=client, tell=self._tell, settings=settings, rules=rules, clock=clock)
         self._halts = Halts(scene)
         self._limits = Limits(scene, self._halts)
-        self._tracker = Tracker(scene, self._halts)
+        self._tracker = Tracker(scene)
+        self._orphans = Orphans(scene, self._halts)
         self._flattener = Flattener(scene)
         self._failures = 0
         self._failed_again_s: float | None = None
@@ -116,7 +118,7 @@ class Watch:
         )
         wanted = (
             self._failed_again_s, self._flattener.again_s, self._limits.again_s, self._limits.closing_in_s,
-            self._tracker.again_s,
+            self._tracker.again_s, self._orphans.again_s,
         )  # fmt: skip
         return min(cadence_s, *(seconds for seconds in wanted if seconds is not None), cadence_s)
 
@@ -143,6 +145,7 @@ class Watch:
         if judged is not None:
             await self._limits.tell(judged)
         await self._tracker.step(reader, positions)
+        await self._orphans.step(reader, positions)
 
     async def _flatten(
         self, reader: Reader, positions: tuple[Position, ...], reasons: list[str]

@@ -1,7 +1,6 @@
-"""What became of our positions, and whose the open ones are. Library of the monitor.
+"""What became of our positions. Library of the monitor.
 
-Tells the store how an intent's position ended, never without its rows in the broker's history; reports positions that
-nobody owns, and closes them only when the settings say so.
+Tells the store how an intent's position ended, never without its rows in the broker's history. Closes nothing.
 """
 
 from __future__ import annotations
@@ -12,12 +11,10 @@ from loguru import logger
 
 from actors.broker.wire import ClosedPosition, Position
 from actors.compliance.money import amount
-from actors.watch import closing, flattening
-from actors.watch.halting import Halts
-from actors.watch.order import Order
+from actors.watch import closing
 from actors.watch.scene import CLOCK_SKEW, Scene
 from bus import messages
-from bus.clock import iso, parse
+from bus.clock import parse
 from bus.failpoints import reach
 from bus.records import TradeIntent
 from store.queries import Reader
@@ -29,23 +26,19 @@ LOOK_AGAIN_S = 15.0  # while such a row is awaited
 class Tracker:
     """Remembers when each position was first missed, and what it held."""
 
-    def __init__(self, scene: Scene, halts: Halts) -> None:
+    def __init__(self, scene: Scene) -> None:
         self._scene = scene
-        self._halts = halts
         self._missing: dict[str, float] = {}  # position id -> monotonic time when it was first missed
         self._volumes: dict[str, Decimal] = {}  # position id -> lots when last seen open
-        self._orphans: frozenset[str] = frozenset()
-        self._adopted: set[str] = set()
         self.again_s: float | None = None  # a look wanted within so many seconds
 
     async def step(self, reader: Reader, positions: tuple[Position, ...]) -> None:
-        """Compare the open positions with the store's intents. Raises BrokerError."""
-        self.again_s = None
-        await self._close_intents(reader, positions)
-        await self._orphaned(reader, positions)
+        """Find the positions that are open no more in the history, and tell the store how they ended.
 
-    async def _close_intents(self, reader: Reader, positions: tuple[Position, ...]) -> None:
-        """Find the positions that are open no more in the history, and tell the store how they ended."""
+        Raises:
+            BrokerError: the history could not be read.
+        """
+        self.again_s = None
         self._volumes = {**self._volumes, **{position.id: position.volume for position in positions}}
         open_ids = {position.id for position in positions}
         missing = [intent for intent in reader.active_positions() if intent.position_id not in open_ids]
@@ -82,34 +75,3 @@ class Tracker:
                 intent.position_id, intent.symbol, result.reason, result.close_price, amount(result.net_profit_cents),
             )  # fmt: skip
         reach("monitor.after_position_closed")
-
-    async def _orphaned(self, reader: Reader, positions: tuple[Position, ...]) -> None:
-        """Report positions that nobody owns, once each, and close them when the settings say so."""
-        # In this order: an order that is resolved between the two reads is then found owned.
-        unresolved = reader.unresolved_orders()
-        found = closing.orphans(positions, reader.owned_position_ids(), unresolved)
-        policy = self._scene.settings.executor.orphans
-        for position in found:
-            text = (
-                f"No intent owns {position.side} {position.volume} {position.symbol} {position.id}, "
-                f"opened {iso(position.opened_at)}, stop {position.sl_price or 'none'}; policy: {policy}"
-            )
-            if policy == "adopt":
-                if position.id not in self._adopted:
-                    self._adopted.add(position.id)
-                    logger.info("Adopted: {}", text)
-                continue
-            await self._scene.tell.once(f"orphan {position.id}", "error", "orphan_position", text)
-            await self._belied(reader, position)
-            # Twice in a row: nothing is closed on the word of a single look.
-            if policy == "close" and position.id in self._orphans:
-                await flattening.close(self._scene, position)
-        self._orphans = frozenset(position.id for position in found)
-
-    async def _belied(self, reader: Reader, position: Position) -> None:
-        """Halt when a position shows that what was concluded about an order is wrong."""
-        if (order := closing.belied(position, reader.orders())) is None:
-            return
-        was = f"position {position.id} fits the order of intent {order.intent_id}, which ended {order.status}"
-        text = f"{was} {order.position_id or ''}".rstrip()
-        await self._halts.apply(reader, Order(key=f"belied_order {position.id}", text=text, until=None))

@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from actors.broker.errors import BrokerError
 from bus import messages
 from bus.vocabulary import OrderStatus, Role, Status
 from store.queries import DatabaseRefused
 from tests.chaos.rig import Changes, Rig
-from tests.kit import llm_server
+from tests.kit import by_hand, llm_server
 from tests.kit.llm_server import LlmServer
 
 SETTLE_S = 30.0
@@ -248,6 +249,21 @@ def overfilled(turn: Turn) -> None:
         turn.rig.wait(lambda: turn.rig.at_rest() or operated(turn.rig), SETTLE_S / 2)
 
 
+def adopted(turn: Turn) -> None:
+    """Somebody trades by hand on the account, and the monitor adopts what it finds."""
+    for point in turn.points:
+        turn.arm(point)
+        with contextlib.suppress(BrokerError):
+            by_hand.buy(turn.rig.run.url)
+        turn.wait(point)
+        turn.rig.wait(lambda: _is_everything_owned(turn.rig), SETTLE_S)
+
+
+def _is_everything_owned(rig: Rig) -> bool:
+    found = rig.histories()
+    return set(found.placed_ids) <= {order.position_id for order in found.orders}
+
+
 def operated(rig: Rig) -> bool:
     """Be the operator for a moment. Always False: the wait goes on."""
     with contextlib.suppress(DatabaseRefused):
@@ -398,6 +414,7 @@ def iterate(names: set[str]) -> Iterator[Workload]:
 PATIENT: Changes = {"supervisor": {"watchdog_s": 30.0}}
 SMALL_FILES: Changes = {"paper": {"file_bytes_max": 4_096, "file_parts_kept": 100}}
 TRADER: Changes = {"broker": {"paper_api": "trader"}}
+ADOPTING: Changes = {"executor": {"orphans": "adopt"}}
 RISKY: Changes = {"executor": {"risk_per_trade_ratio": 0.005}}
 
 
@@ -434,6 +451,7 @@ ALL: tuple[Workload, ...] = (
     Workload(told("executor.report", "after_send"), overfilled),
     Workload(told("executor.report", "after_ack"), overfilled),
     Workload((*both("executor.repeat"), "paper.before_keyed_answer"), repeated, changes=TRADER),
+    Workload((*both("monitor.adopt"), *told("monitor.adopt")), adopted, changes=ADOPTING),
     Workload(both("executor.take_withdraw"), settled_by_the_operator),
     Workload(both("llm.request"), asked_model, needs_model=True, changes=CHAT),
     Workload(told("llm.analysis_failed"), silent_model, needs_model=True, changes=CHAT),

@@ -141,18 +141,6 @@ async def test_an_account_that_is_not_listed_is_refused_and_the_listed_ones_name
             await client.login()
 
 
-async def test_a_token_near_its_end_is_renewed_before_a_read() -> None:
-    async with scene() as (server, client, clock):
-        server.on("/balance", reply(200, BALANCE))
-        await client.balance()
-        clock.ahead_s = 839
-        await client.balance()
-        assert server.count("/mtr-login") == 1
-        clock.ahead_s = 841
-        await client.balance()
-        assert server.count("/mtr-login") == 2
-
-
 async def test_reads_at_the_same_time_log_in_once() -> None:
     async with scene() as (server, client, _):
         server.on("/balance", reply(200, BALANCE))

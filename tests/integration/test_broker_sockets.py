@@ -354,6 +354,40 @@ async def test_a_shared_connection_that_the_broker_closed_fails_one_read_at_most
         assert failed <= 1
 
 
+@pytest.mark.parametrize("header", ["", "Connection: close\r\n", "Keep-Alive: timeout=1\r\n"])
+async def test_idle_connection_that_the_broker_closed_fails_no_later_read(header: str) -> None:
+    closed = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await a_request(reader)
+        writer.write(reply(200, cards.BALANCE).replace(b"\r\n\r\n", f"\r\n{header}\r\n".encode(), 1))
+        await writer.drain()
+        writer.close()  # as a server does with a connection that was idle for too long
+        await writer.wait_closed()
+        closed.set()
+
+    async with a_peer(serve) as peer, at(f"http://127.0.0.1:{peer.port}") as client:
+        for number in range(1, 4):
+            closed.clear()
+            await client.balance()
+            await closed.wait()
+            await asyncio.sleep(0.01)  # the end of the connection is on its way to us
+            assert peer.connections == number
+
+
+@each_write
+async def test_write_leaves_the_shared_connection_of_reads_alone_and_ends_its_own(card: WriteCard) -> None:
+    async with scene() as (server, client, _):
+        server.on("/balance", reply(200, cards.BALANCE))
+        server.on(card.path, reply(200, OK))
+        await client.balance()
+        before = server.connections
+        await card.write(client)
+        await client.balance()
+        await client.balance()
+        assert server.connections == before + 1
+
+
 async def test_failed_exchanges_leave_no_connection_open() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await a_request(reader)

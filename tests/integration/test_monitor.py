@@ -83,20 +83,6 @@ async def test_broker_that_does_not_answer_is_not_an_empty_account(room: Room) -
         assert found.interval_s() == 60.0
 
 
-async def test_position_that_an_unknown_order_may_explain_is_no_orphan(room: Room) -> None:
-    with room.watched(orphans="close") as found:
-        await room.client.balance()
-        execute = room.store.reserve()
-        position_id = await room.buy()
-        await found.round()
-        await found.round()
-        assert found.events() == []
-        room.store.opened(execute, position_id)
-        await found.round()
-        assert found.events() == []
-        assert len(await room.open_positions()) == 1
-
-
 async def test_rules_of_another_account_halt_and_close_nothing(room: Room) -> None:
     rules = the_rules()
     larger = msgspec.structs.replace(rules.account, initial_balance_cents=20_000_000)
@@ -352,21 +338,6 @@ async def test_after_a_deposit_the_operators_word_for_the_next_day_brings_the_ac
         sample = found.reader.last_equity()
         assert sample is not None
         assert (sample.balance_cents, sample.daily_loss_cents, sample.at > kept.created_at) == (5_000_000, 0, True)
-
-
-@pytest.mark.parametrize(("policy", "events", "left"), [("alert", 1, 1), ("adopt", 0, 1), ("close", 1, 0)])
-async def test_position_that_nobody_owns_is_treated_as_the_settings_say(
-    room: Room, policy: str, events: int, left: int
-) -> None:
-    with room.watched(orphans=policy) as found:
-        await room.client.balance()
-        await room.buy()
-        await found.round()
-        assert len(await room.open_positions()) == 1  # never on the word of a single look
-        await found.round()
-        await found.round()
-        assert found.events() == ["orphan_position"] * events
-        assert len(await room.open_positions()) == left
 
 
 async def test_new_order_ends_the_flat_cadence(room: Room) -> None:

@@ -43,7 +43,8 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PILOT_DATA", str(found / "data"))
     monkeypatch.setenv("PILOT_RUN", str(found / "run"))
     monkeypatch.setenv("PILOT_BROKER_PASSWORD", PASSWORD)
-    monkeypatch.delenv("PILOT_READONLY", raising=False)
+    for name in ("PILOT_READONLY", "PILOT_TELEGRAM_TOKEN", "PILOT_TELEGRAM_CHAT"):
+        monkeypatch.delenv(name, raising=False)
     yield found
     shutil.rmtree(found)
 
@@ -187,15 +188,16 @@ async def test_missing_symbol_is_named(folder: Path, server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "word"), [({"currency": "EUR"}, "account in USD"), ({"balance": "5000"}, "another account")]
+    ("changes", "check", "word"),
+    [({"currency": "EUR"}, "account", "account in USD"), ({"balance": "5000"}, "balance", "another account")],
 )
 async def test_account_that_the_rules_are_not_for_is_a_failure(
-    folder: Path, server: Server, changes: dict[str, str], word: str
+    folder: Path, server: Server, changes: dict[str, str], check: str, word: str
 ) -> None:
     server.on("/balance", balance(**changes))
     code, found, _ = await report(profile(folder, server))
-    assert (code, found["account"][0]["state"]) == (78, "fail")
-    assert word in found["account"][0]["found"]
+    assert (code, found[check][0]["state"]) == (78, "fail")
+    assert word in found[check][0]["found"]
 
 
 async def test_all_failures_are_told_at_once_and_the_first_to_mend_decides_the_code(
@@ -280,7 +282,7 @@ async def test_real_paper_broker_is_well_and_costs_five_requests(folder: Path) -
         )  # fmt: skip
         code, found, said = await report(path)
         assert (code, said["requests"]) == (0, 5), said
-        checks = ("login", "clock", "account", "symbols", "sessions", "prices", "positions")
+        checks = ("login", "clock", "account", "symbols", "sessions", "prices", "balance", "positions")
         assert {found[check][0]["state"] for check in checks} == {"ok"}
 
 

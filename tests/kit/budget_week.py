@@ -1,7 +1,8 @@
 """A week of the request budget: the monitor's pace against a firm that counts. Prints its table when run.
 
-`python -m tests.kit.budget_week`. Positions are open all week, for hours at a time near the floor, the executor trades
-ten times a day, processes are killed with blocks in their hands. Only the pace is ours; the counting is the world's.
+`python -m tests.kit.budget_week` prints that, and what a quiet day costs, flat and with trades. In the week positions
+are open all the time, for hours near the floor, the executor trades ten times a day, processes are killed with blocks
+in their hands. Only the pace is ours; the counting is the world's.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from actors.compliance.budget import Pace
 from actors.compliance.rulebook import RuleSet
 from config.settings import Monitor
 
-LOGIN_EVERY_S = 840.0  # a token lasts 15 minutes and is renewed a minute before
+LOGIN_EVERY_S = 840.0  # a token lasts 15 minutes and is refreshed a minute before
 READS_PER_START = 6  # login, instruments, and a first look with history
 BLOCK = 8  # granted at once; lost with a kill
 TRADES_PER_DAY, READS_PER_TRADE, WRITES_PER_TRADE = 10, 18, 2
 HISTORY_READS = 2  # each trade moves the balance: history and balance once more
 KILLS_PER_DAY = 6
+OPEN_HOURS = 6
+DAY_S = 86_400.0
 SPRING = datetime(2026, 3, 25, 22, 0, tzinfo=UTC)  # Athens turns its clocks on 29 March: 23 hours
 AUTUMN = datetime(2026, 10, 21, 21, 0, tzinfo=UTC)  # and back on 25 October: 25 hours
 
@@ -136,8 +139,61 @@ def table(found: list[Day]) -> str:
     return "\n".join((head, rule, *rows))
 
 
+@dataclass
+class Requests:
+    """What one day of 24 hours asks of the broker, by what for."""
+
+    reads: int = 0
+    writes: int = 0
+    logins: int = 0  # and refreshes
+
+    @property
+    def total(self) -> int:
+        return self.reads + self.writes + self.logins
+
+
+def quiet_day(rules: RuleSet, monitor: Monitor, trades: int) -> Requests:
+    """Return a day's requests far from every floor: `trades` one after the other, each open for `OPEN_HOURS`.
+
+    The executor logs in for each trade, the monitor keeps its token alive; both start once.
+    """
+    found = Requests(reads=2 * (READS_PER_START - 1), logins=2)
+    pace = Pace(
+        flat_s=monitor.equity_poll_flat_s, base_s=monitor.equity_poll_s, near_s=monitor.equity_poll_near_s
+    )  # fmt: skip
+    opens = [3_600.0 * (2 + 7 * number) for number in range(trades)]
+    waiting, now_s, renew_s = list(opens), 0.0, LOGIN_EVERY_S
+    while now_s < DAY_S:
+        if waiting and waiting[0] <= now_s:
+            del waiting[0]
+            found.logins += 1
+            found.reads += READS_PER_TRADE + HISTORY_READS - 1
+            found.writes += 1
+        if now_s >= renew_s:
+            renew_s = now_s + LOGIN_EVERY_S
+            found.logins += 1
+        found.reads += 2
+        is_open = any(begin <= now_s < begin + 3_600.0 * OPEN_HOURS for begin in opens)
+        now_s += budget.poll_interval_s(
+            pace,
+            is_watching=is_open,
+            urgency=0.0,
+            seconds_to_reset=DAY_S - now_s,
+            requests_per_poll=2,
+            left_requests=budget.left(rules, found.total),
+            kept_for_trades=monitor.requests_kept_for_trades,
+        )
+    return found
+
+
 def main() -> None:
     rules = rulebook.load("e8-signature-50k")
+    sys.stdout.write("| one day | reads | writes | logins and refreshes | of |\n|---|---|---|---|---|\n")
+    for title, trades in (("flat", 0), ("three trades, each open for six hours", 3)):
+        day = quiet_day(rules, Monitor(), trades)
+        cost = f"{day.total:,} of {rules.requests.per_day:,}"
+        sys.stdout.write(f"| {title} | {day.reads:,} | {day.writes} | {day.logins} | {cost} |\n")
+    sys.stdout.write("\n")
     for title, start in (("Spring, one day of 23 hours", SPRING), ("Autumn, one day of 25 hours", AUTUMN)):
         sys.stdout.write(f"{title}; {rules.requests.per_day:,} requests a day, reserve {rules.requests.reserve}\n\n")
         sys.stdout.write(table(Week(rules, start).run()) + "\n\n")

@@ -148,6 +148,7 @@ LISTED = wire.Instrument(
     symbol="EURUSD", broker_symbol="EURUSD.", base_currency="EUR", quote_currency="USD", price_precision=5,
     volume_min=D("0.01"), volume_max=D(50), volume_step=D("0.01"), contract_size=D(100_000), leverage=D(50),
     session_open=True, stops_level=D(10),
+    hours=(wire.Hours(weekday=1, opens_s=300, closes_s=86_100),),
 )  # fmt: skip
 
 HELD = READS["open-positions"].expected[0]

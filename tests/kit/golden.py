@@ -76,6 +76,10 @@ BODIES: tuple[tuple[Role, messages.Beat | messages.Command], ...] = (
         Role.MONITOR,
         messages.PositionClosed(intent_id="0123456789abcdef", position_id="p1", result=a_result()),
     ),
+    (
+        Role.MONITOR,
+        messages.Adopt(position_id="p7", plan=a_plan(), opened_at="2026-11-02T05:00:00.000Z", reason="nobody owns it"),
+    ),
     (Role.MONITOR, messages.StartDay(day=a_day())),
     (Role.MONITOR, messages.RaiseMarks(marks=(a_mark(),))),
     (Role.EXECUTOR, messages.GrantRequests(day="2026-11-02", reads=20, writes=4)),

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from bus import messages
 from bus.messages import Ack, Envelope, FromStore, Held, Peer
 from bus.vocabulary import Outcome, Role, State
-from tests.kit.builders import a_beat, a_propose, a_result
+from tests.kit.builders import a_beat, a_plan, a_propose, a_result
 from tests.kit.clock import ManualClock
 from tests.kit.store import StoreHarness
 
 STEP_S = 0.25
 INTENTS = 4
+BY_HAND = "h-"  # how the ids of positions begin that no order of ours made
 
 
 class Killed(Exception):
@@ -245,7 +246,7 @@ class Executor(Worker):
 
 
 class Monitor(Worker):
-    """Closes what is open, and sweeps."""
+    """Closes what is open, adopts what somebody opened by hand, and sweeps."""
 
     def work(self, now_s: float) -> None:
         if self.asks or self.world.random.random() > 0.1:
@@ -254,6 +255,10 @@ class Monitor(Worker):
         if opened and self.world.random.random() < 0.5:
             one = opened[0]
             self.ask(messages.PositionClosed(intent_id=one.id, position_id=str(one.position_id), result=a_result()))
+        elif self.world.random.random() < 0.2:
+            by_hand = f"{BY_HAND}{self.world.random.randrange(3)}"
+            opened_at = "2026-11-02T05:00:00.000Z"
+            self.ask(messages.Adopt(position_id=by_hand, plan=a_plan(), opened_at=opened_at, reason="nobody owns it"))
         else:
             self.ask(messages.Sweep())
 

@@ -258,6 +258,19 @@ class StoreMachine(RuleBasedStateMachine):
                     messages.PositionClosed(intent_id=intent.id, position_id=intent.position_id, result=result)
                 )
 
+    @precondition(lambda self: self._requests("visible"))
+    @rule(at=st.integers(0, 3))
+    def careless_monitor_adopts(self, at: int) -> None:
+        """Ask for the adoption of a position that an order of ours made, whatever the store knows of it yet."""
+        found = self._requests("visible")
+        mine = found[at % len(found)]
+        assert mine.at is not None
+        self.monitor.ask(
+            messages.Adopt(
+                position_id=mine.position_id, plan=mine.plan, opened_at=clock.iso(mine.at), reason="nobody owns it"
+            )
+        )
+
     @rule(what=st.sampled_from(("cancel", "resolve", "halt", "count", "sweep")), at=st.integers(0, INTENTS - 1))
     def somebody_asks(self, what: str, at: int) -> None:
         """Operator and monitor do something that has nothing to do with what is under way."""

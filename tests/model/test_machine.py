@@ -18,7 +18,7 @@ from loguru import logger
 
 from bus import messages
 from bus.vocabulary import OrderStatus, Outcome
-from store import commands
+from store import adoption, commands
 from store import writer as writer_module
 from store.writer import Writer
 from tests.model.machine import Armed, Broken, Killed, StoreMachine
@@ -118,6 +118,17 @@ def _reserve_again(writer: Writer, sender: messages.Peer, body: messages.Reserve
     return commands.reserve_order(writer, sender, body)
 
 
+def adopts_what_an_order_may_be(patch: pytest.MonkeyPatch) -> None:
+    """A position is adopted although an order is unresolved that may have made it."""
+
+    def hasty(writer: Writer, sender: messages.Peer, body: messages.Adopt) -> commands.Answer:
+        with pytest.MonkeyPatch.context() as blind:
+            blind.setattr(writer.read, "unresolved_orders", list)
+            return adoption.adopt(writer, sender, body)
+
+    patch.setitem(commands.HANDLERS, messages.Adopt, hasty)
+
+
 MUTANTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
     "no fence": (no_fence, "without the lease of"),
     "no dedup": (no_dedup, "answered twice, differently|acked|applied once"),
@@ -126,6 +137,7 @@ MUTANTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
         ack_before_commit,
         "is sent, but its order is|was acked .* and is gone|answered twice|given to two",
     ),
+    "adopts what an order may be": (adopts_what_an_order_may_be, "owns a position, but was never sent"),
     "forgets the order": (forgets_the_order, "ReserveOrder of intent .* was acked 2 times|is sent a second time"),
 }
 

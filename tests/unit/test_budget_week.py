@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from actors.compliance import budget
 from actors.compliance.budget import Pace
-from tests.kit.budget_week import AUTUMN, SPRING, Week
+from config.settings import Monitor
+from tests.kit.budget_week import AUTUMN, SPRING, Week, quiet_day
 from tests.kit.compliance import the_rules
 
 PACE = Pace(flat_s=300.0, base_s=60.0, near_s=5.0)
@@ -55,6 +56,14 @@ def test_executor_that_trades_without_end_leaves_the_reserve() -> None:
     found = Week(RULES, SPRING, near_hours=24.0, trades=60).run()
     assert min(day.unspent_least for day in found) >= RULES.requests.reserve
     assert sum(day.refused for day in found) > 0
+
+
+def test_a_flat_day_costs_a_third_of_the_budget_and_trades_cost_more() -> None:
+    flat, trading = (quiet_day(RULES, Monitor(), trades) for trades in (0, 3))
+    assert flat.writes == 0
+    assert 288 * 2 <= flat.reads <= 300 * 2  # a look every five minutes
+    assert (trading.writes, trading.logins >= flat.logins + 3) == (3, True)
+    assert flat.total < trading.total <= RULES.requests.per_day - RULES.requests.reserve
 
 
 # ── one interval ────────────────────────────────────────────────────────────

@@ -15,7 +15,7 @@ from loguru import logger
 from bus.vocabulary import Outcome, Role, Status
 from store import states, verify
 from store import writer as writer_module
-from tests.kit.simulation import World
+from tests.kit.simulation import BY_HAND, World
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "200"))
 FIRST = int(os.environ.get("SIMULATION_FIRST", "1"))
@@ -44,7 +44,10 @@ def _trades(world: World) -> list[str]:
     found = [f"{intent_id} was placed {n} times" for intent_id, n in world.placed.items() if n > 1]
     for intent in world.store.read.intents():
         traded = intent.status in (Status.OPENED, Status.CLOSED)
-        if traded != (intent.id in world.placed):
+        if str(intent.position_id).startswith(BY_HAND):
+            owners = [one.id for one in world.store.read.intents() if one.position_id == intent.position_id]
+            found += [f"{intent.position_id} was adopted by {owners}"] * (owners != [intent.id])
+        elif traded != (intent.id in world.placed):
             found.append(f"{intent.id} is {intent.status}, at the broker: {intent.id in world.placed}")
         reserved = [move for move in world.store.read.transitions(intent.id) if move.event == "reserve"]
         if len(reserved) > 1:

@@ -189,7 +189,7 @@ def test_only_what_never_traded_may_be_deleted() -> None:
 
 def test_the_table_names_what_is_allowed_in_its_own_order() -> None:
     assert states.allowed(Status.OPENED) == ("close",)
-    assert states.allowed(None) == ("propose",)
+    assert states.allowed(None) == ("propose", "adopt")
     assert all(states.allowed(status) == () for status in states.FINAL)
     assert states.target("claim", Status.OPENED) is None
 

@@ -7,11 +7,13 @@ CREATE UNIQUE INDEX idx_orders_key ON orders (idempotency_key);
 
 DROP TRIGGER orders_begin_reserved;
 CREATE TRIGGER orders_begin_reserved BEFORE INSERT ON orders
-WHEN NEW.status <> 'reserved' OR EXISTS (
-    SELECT 1 FROM orders
-    WHERE intent_id = NEW.intent_id OR rowid = NEW.rowid OR idempotency_key = NEW.idempotency_key
-  ) OR NOT EXISTS (SELECT 1 FROM intents WHERE id = NEW.intent_id AND status = 'executing')
-BEGIN SELECT RAISE(ABORT, 'illegal: one order per intent, reserved while it is executing'); END;
+WHEN EXISTS (SELECT 1 FROM orders WHERE intent_id = NEW.intent_id OR position_id = NEW.position_id OR rowid = NEW.rowid
+    OR idempotency_key = NEW.idempotency_key)
+  OR NOT (NEW.status = 'reserved' AND EXISTS (SELECT 1 FROM intents WHERE id = NEW.intent_id AND status = 'executing')
+    OR NEW.status = 'opened' AND NEW.order_id IS NULL AND NEW.idempotency_key IS NULL
+      AND EXISTS (SELECT 1 FROM intents WHERE id = NEW.intent_id
+      AND status = 'opened' AND position_id = NEW.position_id AND idempotency_key = 'adopted:' || NEW.position_id))
+BEGIN SELECT RAISE(ABORT, 'illegal: one order per intent, reserved while it is executing, or of an adopted position'); END;
 
 DROP TRIGGER orders_plan_stands;
 CREATE TRIGGER orders_plan_stands BEFORE UPDATE ON orders

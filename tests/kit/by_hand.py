@@ -1,0 +1,40 @@
+"""A trade that the account's owner makes beside the pipeline: another client with another login, and no intent.
+
+position_id = by_hand.buy(run.url)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+
+from actors.broker.client import BrokerClient
+from actors.broker.wire import OpenRequest
+from bus.clock import SystemClock
+from config import settings
+from tests.kit.paper import Counting
+
+SYMBOL = "EURUSD"
+FAR = Decimal("0.01")  # 100 pips to the stop
+
+
+def buy(url: str, volume: str = "0.07") -> str:
+    """Buy EURUSD with a stop and without a target at the paper broker; return the position's id. Not inside a loop.
+
+    Raises:
+        BrokerError: it could not be bought.
+    """
+
+    async def bought() -> str:
+        async with BrokerClient(settings.Broker(base_url=url), "paper", SystemClock(), Counting()) as client:
+            quote = (await client.quotes([SYMBOL]))[SYMBOL]
+            request = OpenRequest(
+                broker_symbol=f"{SYMBOL}.",
+                side="BUY",
+                volume=Decimal(volume),
+                sl_price=round(quote.bid - FAR, 5),
+                tp_price=Decimal(0),
+            )
+            return await client.open_position(request)
+
+    return asyncio.run(bought())
