@@ -17,6 +17,7 @@ Ratio = Annotated[float, Meta(gt=0, le=1)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Symbol = Annotated[str, Meta(pattern=r"^[A-Z]{6}$")]
+Dollars = Annotated[str, Meta(pattern=r"^[0-9]{1,7}(\.[0-9]{1,6})?$")]
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -60,16 +61,24 @@ class Scanner(Section, frozen=True, kw_only=True):
     seeds: Annotated[int, Meta(ge=1, le=20)] = 3
 
 
-class Llm(Section, frozen=True, kw_only=True):
-    """The analysts. `offline` is deterministic rules, `openai` any OpenAI-compatible endpoint."""
+class LlmEndpoint(Section, frozen=True, kw_only=True):
+    """One OpenAI-compatible endpoint and model. Prices are US dollars per million tokens, as text: they are exact."""
 
-    analyst: Literal["offline", "openai"] = "offline"
-    slots: Annotated[int, Meta(ge=1, le=64)] = 1
-    deadline_s: Seconds = 600.0
     base_url: str = ""
     model: str = ""
     api_key_env: str = "PILOT_LLM_API_KEY"
     max_tokens: Annotated[int, Meta(ge=64, le=32_768)] = 1_024
+    connections_max: Annotated[int, Meta(ge=1, le=64)] = 4
+    price_in: Dollars | None = None
+    price_out: Dollars | None = None
+
+
+class Llm(LlmEndpoint, frozen=True, kw_only=True):
+    """The analysts. `offline` is deterministic rules, `openai` one OpenAI-compatible endpoint, named right here."""
+
+    analyst: Literal["offline", "openai"] = "offline"
+    slots: Annotated[int, Meta(ge=1, le=64)] = 1
+    deadline_s: Seconds = 600.0
     sl_volatility_min: Annotated[float, Meta(gt=0, le=20)] = 0.3
     sl_volatility_max: Annotated[float, Meta(gt=0, le=20)] = 5.0
     reward_to_risk_min: Annotated[float, Meta(ge=0, le=20)] = 1.0

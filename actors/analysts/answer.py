@@ -17,6 +17,13 @@ FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
 THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 
 
+class Schema(Struct, frozen=True):
+    """The shape of an answer as an endpoint is told: a name and a JSON schema in its strict dialect."""
+
+    name: str
+    body: dict[str, Any]
+
+
 class Answer(Struct, frozen=True):
     """The fields in the order in which they are written: a model that states its reason first decides better."""
 
@@ -58,6 +65,11 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a field stands twice in the JSON object")
     return found
+
+
+def schema_of(name: str, kind: type[Struct]) -> Schema:
+    """Return the shape of a struct under a name."""
+    return Schema(name, strict_schema(kind))
 
 
 def strict_schema(kind: type[Struct]) -> dict[str, Any]:

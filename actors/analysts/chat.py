@@ -11,7 +11,7 @@ import random
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import msgspec
@@ -19,11 +19,12 @@ from msgspec import Struct
 
 from actors.analysts import prompts
 from actors.analysts.analyst import AnalysisError
+from actors.analysts.answer import Schema
 from actors.analysts.prompts import ChatMessage
 from actors.console import text
 from bus import failpoints
 from bus.clock import Clock
-from config.settings import Llm
+from config.settings import LlmEndpoint
 
 CONNECT_S = 5.0
 WRITE_S = 10.0
@@ -77,6 +78,33 @@ class Reply(Struct, frozen=True, kw_only=True):
     usage: Usage
     rung: Rung
     requests: int
+    latency_ms: int = 0  # from the call to the answer, with retries and waiting for a free connection
+
+
+class Completer(Protocol):
+    """A model that completes chats, as analysts use it. They take every figure of a call from its `Reply`."""
+
+    host: str  # where it is, for the audit
+
+    async def start(self) -> None:
+        """Find out whether it can work with these settings. One that is away is waited for.
+
+        Raises:
+            config.load.ConfigError: key, path or model are refused.
+        """
+        ...
+
+    async def complete(self, asked: list[ChatMessage], schema: Schema, deadline_s: float) -> Reply:
+        """Return the model's reply within `deadline_s`, in the shape of `schema` as far as it can be made to.
+
+        Raises:
+            AnalysisError: no reply in time, a final error, or retries used up.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
 
 
 class _Failure(Struct, frozen=True, kw_only=True):
@@ -114,12 +142,19 @@ class Endpoint:
     """One endpoint, one model. What it turned out to understand is remembered for the life of the process."""
 
     def __init__(
-        self, settings: Llm, *, key: str | None, clock: Clock, rng: random.Random, backoff_s: float = BACKOFF_S
+        self,
+        settings: LlmEndpoint,
+        *,
+        section: str,
+        key: str | None,
+        clock: Clock,
+        rng: random.Random,
+        backoff_s: float = BACKOFF_S,
     ) -> None:
         self.dialect = Dialect()
+        self.settings = settings
+        self.section = section  # where its settings stand: "llm", "llm.endpoints.NAME"
         self._base_url = settings.base_url.rstrip("/")
-        self._model = settings.model
-        self._max_tokens = settings.max_tokens
         self._key = key
         self._rng = rng
         self._clock = clock
@@ -139,7 +174,7 @@ class Endpoint:
         """Close the connections."""
         await self._client.aclose()
 
-    async def complete(self, asked: list[ChatMessage], schema: dict[str, object], deadline_s: float) -> Reply:
+    async def complete(self, asked: list[ChatMessage], schema: Schema, deadline_s: float) -> Reply:
         """Return the endpoint's reply. Retries what may pass, at most `RETRIES_MAX` times, within the deadline.
 
         Raises:
@@ -152,7 +187,7 @@ class Endpoint:
         except TimeoutError as error:
             raise AnalysisError(f"{self._base_url}: no answer within {deadline_s:.0f} s") from error
 
-    async def _until_answered(self, asked: list[ChatMessage], schema: dict[str, object], ends: float) -> Reply:
+    async def _until_answered(self, asked: list[ChatMessage], schema: Schema, ends: float) -> Reply:
         failures = requests = 0
         while True:
             dialect = self.dialect
@@ -174,7 +209,7 @@ class Endpoint:
             failures += 1
             await asyncio.sleep(wait_s)
 
-    async def _attempt(self, asked: list[ChatMessage], schema: dict[str, object], dialect: Dialect) -> Reply | _Failure:
+    async def _attempt(self, asked: list[ChatMessage], schema: Schema, dialect: Dialect) -> Reply | _Failure:
         try:
             status, headers, body = await self.request(
                 "POST", "/chat/completions", self._payload(asked, schema, dialect)
@@ -196,22 +231,22 @@ class Endpoint:
             content=choice.message.content or "",
             finish_reason=choice.finish_reason or "",
             refusal=choice.message.refusal or "",
-            model=text.line(found.model or self._model, 100),
+            model=text.line(found.model or self.settings.model, 100),
             usage=found.usage or Usage(),
             rung=dialect.rung,
             requests=1,
         )
 
-    def _payload(self, asked: list[ChatMessage], schema: dict[str, object], dialect: Dialect) -> dict[str, Any]:
+    def _payload(self, asked: list[ChatMessage], schema: Schema, dialect: Dialect) -> dict[str, Any]:
         payload: dict[str, Any] = {
-            "model": self._model,
-            "messages": asked if dialect.rung is Rung.SCHEMA else prompts.with_schema(asked, schema),
-            dialect.tokens_field: self._max_tokens,
+            "model": self.settings.model,
+            "messages": asked if dialect.rung is Rung.SCHEMA else prompts.with_schema(asked, schema.body),
+            dialect.tokens_field: self.settings.max_tokens,
         }
         if dialect.sampling:
             payload |= {"temperature": 0, "seed": SEED}
         if dialect.rung is Rung.SCHEMA:
-            named = {"name": "decision", "strict": True, "schema": schema}
+            named = {"name": schema.name, "strict": True, "schema": schema.body}
             payload["response_format"] = {"type": "json_schema", "json_schema": named}
         elif dialect.rung is Rung.OBJECT:
             payload["response_format"] = {"type": "json_object"}
@@ -240,7 +275,7 @@ class Endpoint:
         said = body.decode(errors="replace")
         reason = f"HTTP {status}: {self.tidy(said)}"
         if 300 <= status < 400:
-            return _Failure(reason=f"HTTP {status}: redirected; set llm.base_url to the final address")
+            return _Failure(reason=f"HTTP {status}: redirected; set {self.section}.base_url to the final address")
         if (easier := simpler(dialect, status, said)) is not None:
             return _Failure(reason=reason, simpler=easier)
         wait_s = retry_after_s(headers.get("retry-after", ""), self._clock)

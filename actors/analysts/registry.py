@@ -13,11 +13,10 @@ from config.settings import Llm
 def build(settings: Llm, clock: Clock) -> Analyst:
     """Return the analyst that `llm.analyst` names, not yet started. Raises config.load.ConfigError."""
     if settings.analyst == "openai":
-        import random
-
+        from actors.analysts import endpoints
         from actors.analysts.openai import OpenAiAnalyst
 
-        return OpenAiAnalyst(settings, clock, random.Random())
+        return OpenAiAnalyst(settings, clock, endpoints.build(settings, clock)[endpoints.ONLY])
     from actors.analysts.offline import OfflineAnalyst
 
     return OfflineAnalyst()
