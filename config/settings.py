@@ -79,6 +79,9 @@ class Llm(LlmEndpoint, frozen=True, kw_only=True):
     analyst: Literal["offline", "openai"] = "offline"
     slots: Annotated[int, Meta(ge=1, le=64)] = 1
     deadline_s: Seconds = 600.0
+    breaker_failures_max: Annotated[int, Meta(ge=1, le=100)] = 3
+    breaker_wait_s: Seconds = 5.0
+    breaker_wait_s_max: Seconds = 300.0
     sl_volatility_min: Annotated[float, Meta(gt=0, le=20)] = 0.3
     sl_volatility_max: Annotated[float, Meta(gt=0, le=20)] = 5.0
     reward_to_risk_min: Annotated[float, Meta(ge=0, le=20)] = 1.0

@@ -78,7 +78,16 @@ class Reply(Struct, frozen=True, kw_only=True):
     usage: Usage
     rung: Rung
     requests: int
+    unmetered: int = 0  # earlier requests of this call that may have cost tokens nobody told us of
     latency_ms: int = 0  # from the call to the answer, with retries and waiting for a free connection
+
+
+class CallFailed(AnalysisError):
+    """No reply. `unmetered` requests of the call may have cost tokens all the same."""
+
+    def __init__(self, said: str, unmetered: int = 0) -> None:
+        super().__init__(said)
+        self.unmetered = unmetered
 
 
 class Completer(Protocol):
@@ -94,11 +103,20 @@ class Completer(Protocol):
         """
         ...
 
+    def is_available(self) -> bool:
+        """Return whether a call would be made now, instead of failing at once."""
+        ...
+
+    async def probe(self) -> None:
+        """Find out, when it is time to, whether one that is away is back. Cheap; never raises."""
+        ...
+
     async def complete(self, asked: list[ChatMessage], schema: Schema, deadline_s: float) -> Reply:
         """Return the model's reply within `deadline_s`, in the shape of `schema` as far as it can be made to.
 
         Raises:
-            AnalysisError: no reply in time, a final error, or retries used up.
+            Unavailable: it is known to be away; nothing was sent.
+            CallFailed: no reply in time, a final error, or retries used up.
         """
         ...
 
@@ -107,11 +125,20 @@ class Completer(Protocol):
         ...
 
 
+class _Tries(Struct):
+    """The requests of one call so far."""
+
+    requests: int = 0
+    unmetered: int = 0
+    is_under_way: bool = False
+
+
 class _Failure(Struct, frozen=True, kw_only=True):
     """Why a request gave no reply, and what may be done about it."""
 
     reason: str
     may_pass: bool = False
+    may_cost: bool = False  # a model may have worked for it
     wait_s: float = 0.0
     simpler: Dialect | None = None
 
@@ -178,34 +205,39 @@ class Endpoint:
         """Return the endpoint's reply. Retries what may pass, at most `RETRIES_MAX` times, within the deadline.
 
         Raises:
-            AnalysisError: no reply in time, a final error, or retries used up.
+            CallFailed: no reply in time, a final error, or retries used up.
         """
         ends = self._clock.monotonic() + deadline_s
+        tries = _Tries()
         try:
             async with asyncio.timeout(max(0.0, deadline_s)):
-                return await self._until_answered(asked, schema, ends)
+                return await self._until_answered(asked, schema, ends, tries)
         except TimeoutError as error:
-            raise AnalysisError(f"{self._base_url}: no answer within {deadline_s:.0f} s") from error
+            said = f"{self._base_url}: no answer within {deadline_s:.0f} s"
+            raise CallFailed(said, tries.unmetered + tries.is_under_way) from error
 
-    async def _until_answered(self, asked: list[ChatMessage], schema: Schema, ends: float) -> Reply:
-        failures = requests = 0
+    async def _until_answered(self, asked: list[ChatMessage], schema: Schema, ends: float, tries: _Tries) -> Reply:
+        failures = 0
         while True:
             dialect = self.dialect
+            tries.is_under_way = True
             found = await self._attempt(asked, schema, dialect)
-            requests += 1
+            tries.is_under_way = False
+            tries.requests += 1
             if isinstance(found, Reply):
-                return msgspec.structs.replace(found, requests=requests)
+                return msgspec.structs.replace(found, requests=tries.requests, unmetered=tries.unmetered)
+            tries.unmetered += found.may_cost
             if found.simpler is not None:
                 # Another slot may have adapted meanwhile; its finding is as good as ours.
                 self.dialect = found.simpler if self.dialect == dialect else self.dialect
                 continue
             if not found.may_pass or failures == RETRIES_MAX:
-                raise AnalysisError(f"{self._base_url}: {found.reason} ({requests} requests)")
+                said = f"{self._base_url}: {found.reason} ({tries.requests} requests)"
+                raise CallFailed(said, tries.unmetered)
             wait_s = max(found.wait_s, self._backoff_s * 2**failures) * self._rng.uniform(1.0, 1.25)
             if self._clock.monotonic() + wait_s >= ends:
-                raise AnalysisError(
-                    f"{self._base_url}: {found.reason}; a wait of {wait_s:.0f} s would pass the deadline"
-                )
+                said = f"{self._base_url}: {found.reason}; a wait of {wait_s:.0f} s would pass the deadline"
+                raise CallFailed(said, tries.unmetered)
             failures += 1
             await asyncio.sleep(wait_s)
 
@@ -215,17 +247,19 @@ class Endpoint:
                 "POST", "/chat/completions", self._payload(asked, schema, dialect)
             )
         except (httpx.RequestError, ResponseTooLarge) as error:
-            return _Failure(reason=f"{type(error).__name__}: {self.tidy(str(error))}", may_pass=True)
+            may_cost = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+            said = f"{type(error).__name__}: {self.tidy(str(error))}"
+            return _Failure(reason=said, may_pass=True, may_cost=may_cost)
         if status != 200:
             return self._refused(status, headers, body, dialect)
         try:
             found = msgspec.json.decode(body, type=_Completion)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            return _Failure(reason=f"the answer was no chat completion: {error}", may_pass=True)
+            return _Failure(reason=f"the answer was no chat completion: {error}", may_pass=True, may_cost=True)
         if found.error is not None:
             return self._error_inside(found.error, dialect)
         if not found.choices:
-            return _Failure(reason="the answer held no choice", may_pass=True)
+            return _Failure(reason="the answer held no choice", may_pass=True, may_cost=True)
         choice = found.choices[0]
         return Reply(
             content=choice.message.content or "",
@@ -279,7 +313,8 @@ class Endpoint:
         if (easier := simpler(dialect, status, said)) is not None:
             return _Failure(reason=reason, simpler=easier)
         wait_s = retry_after_s(headers.get("retry-after", ""), self._clock)
-        return _Failure(reason=reason, may_pass=status in TRANSIENT, wait_s=wait_s)
+        # A gateway may give up on a model that has worked.
+        return _Failure(reason=reason, may_pass=status in TRANSIENT, may_cost=status >= 500, wait_s=wait_s)
 
     def _error_inside(self, error: _Error | str, dialect: Dialect) -> _Failure:
         """Treat an error object inside HTTP 200 as the status it names; without one it may pass."""
@@ -287,8 +322,9 @@ class Endpoint:
         status = code if isinstance(code, int) else int(code) if code and code.isdecimal() else None
         reason = f"error inside HTTP 200: {self.tidy(message)} (code {status})"
         if status is None:
-            return _Failure(reason=reason, may_pass=True)
-        return _Failure(reason=reason, may_pass=status in TRANSIENT, simpler=simpler(dialect, status, message))
+            return _Failure(reason=reason, may_pass=True, may_cost=True)
+        easier = simpler(dialect, status, message)
+        return _Failure(reason=reason, may_pass=status in TRANSIENT, may_cost=easier is None, simpler=easier)
 
     def tidy(self, said: str) -> str:
         """Return text of the endpoint for a log line: one short line without the key."""

@@ -10,6 +10,7 @@ import random
 from urllib.parse import SplitResult, urlsplit
 
 from actors.analysts import chat
+from actors.analysts.breaker import Breaker
 from actors.analysts.chat import Completer
 from actors.analysts.service import Service
 from bus.clock import Clock
@@ -26,7 +27,7 @@ def build(settings: Llm, clock: Clock) -> dict[str, Completer]:
     Raises:
         ConfigError: an address, model or key is missing or cannot be right.
     """
-    return {name: service(name, spec, clock) for name, spec in specs(settings).items()}
+    return {name: service(name, spec, settings, clock) for name, spec in specs(settings).items()}
 
 
 def specs(settings: Llm) -> dict[str, LlmEndpoint]:
@@ -34,8 +35,8 @@ def specs(settings: Llm) -> dict[str, LlmEndpoint]:
     return {ONLY: settings} if settings.analyst == "openai" else {}
 
 
-def service(name: str, spec: LlmEndpoint, clock: Clock, *, backoff_s: float = chat.BACKOFF_S) -> Service:
-    """Return one endpoint. Raises ConfigError as `build` does."""
+def service(name: str, spec: LlmEndpoint, settings: Llm, clock: Clock, *, backoff_s: float = chat.BACKOFF_S) -> Service:
+    """Return one endpoint with its breaker. Raises ConfigError as `build` does."""
     section = name if name == ONLY else f"llm.endpoints.{name}"
     where = _checked_url(section, spec)
     if not spec.model.strip() or spec.model == "set-me":
@@ -43,7 +44,14 @@ def service(name: str, spec: LlmEndpoint, clock: Clock, *, backoff_s: float = ch
     endpoint = chat.Endpoint(
         spec, section=section, key=_key(spec, where), clock=clock, rng=random.Random(), backoff_s=backoff_s
     )
-    return Service(endpoint, host=where.netloc, clock=clock)
+    breaker = Breaker(
+        f"{section} at {where.netloc}",
+        clock,
+        failures_max=settings.breaker_failures_max,
+        wait_s=settings.breaker_wait_s,
+        wait_s_max=settings.breaker_wait_s_max,
+    )
+    return Service(endpoint, breaker, host=where.netloc, clock=clock)
 
 
 def is_here(spec: LlmEndpoint) -> bool:

@@ -9,9 +9,11 @@ import msgspec
 from msgspec import Struct
 
 from actors.analysts import answer, prompts, verdict
+from actors.analysts.analyst import Ask, no_store
 from actors.analysts.answer import Answer
 from actors.analysts.chat import Completer, Reply, Usage
 from actors.analysts.verdict import Verdict
+from actors.analysts.watch import Watch
 from actors.console import text
 from bus.clock import Clock
 from bus.records import Signal, TradeIntent
@@ -26,17 +28,24 @@ class OpenAiAnalyst:
 
     name = "openai"
 
-    def __init__(self, settings: Llm, clock: Clock, endpoint: Completer) -> None:
+    def __init__(self, settings: Llm, clock: Clock, endpoint: Completer, ask: Ask = no_store) -> None:
         self._settings = settings
         self._clock = clock
         self._endpoint = endpoint
+        self._watch = Watch({"llm": endpoint}, ask)
 
     async def start(self) -> None:
         """Look whether the endpoint can work with these settings. Raises config.load.ConfigError when it cannot."""
         await self._endpoint.start()
+        self._watch.start()
+
+    def is_available(self) -> bool:
+        """Return whether the endpoint is not known to be away."""
+        return self._watch.is_available()
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._watch.close()
         await self._endpoint.close()
 
     async def analyse(self, intent: TradeIntent, deadline_s: float) -> Verdict:

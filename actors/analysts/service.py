@@ -1,7 +1,7 @@
-"""One endpoint as analysts use it: looked at when the worker starts, with a bounded number of calls at a time.
+"""One endpoint as analysts use it: looked at when the worker starts, behind a breaker, with a bounded number of calls.
 
 Used by the llm process and by `pilot doctor`. Knows nothing of trading; never lets more calls out than
-`connections_max`, never records a prompt or a key.
+`connections_max`, asks nothing of an endpoint that is known to be away, never records a prompt or a key.
 """
 
 from __future__ import annotations
@@ -14,38 +14,80 @@ from loguru import logger
 from msgspec import Struct
 
 from actors.analysts import chat
-from actors.analysts.analyst import AnalysisError
+from actors.analysts.analyst import AnalysisError, Unavailable
 from actors.analysts.answer import Schema
-from actors.analysts.chat import Endpoint, Reply
+from actors.analysts.breaker import Breaker, State
+from actors.analysts.chat import CallFailed, Endpoint, Reply
 from actors.analysts.prompts import ChatMessage
 from bus.clock import Clock
 from config.load import ConfigError
 
 START_S = 15.0  # for both requests of the check at start
+PROBE_S = 10.0
+NOT_WORKING = frozenset(
+    {401, 402, 403, 408, 429, *range(500, 600)}
+)  # of a probe; a 404 only means that nothing is listed
 
 
 class Service:
     """A `chat.Completer` over one endpoint."""
 
-    def __init__(self, endpoint: Endpoint, *, host: str, clock: Clock) -> None:
+    def __init__(self, endpoint: Endpoint, breaker: Breaker, *, host: str, clock: Clock) -> None:
         self.host = host
+        self.breaker = breaker
         self._endpoint = endpoint
         self._clock = clock
         self._free = asyncio.Semaphore(endpoint.settings.connections_max)
 
+    def is_available(self) -> bool:
+        """Return whether the breaker lets calls through."""
+        return self.breaker.state is State.CLOSED
+
     async def complete(self, asked: list[ChatMessage], schema: Schema, deadline_s: float) -> Reply:
-        """Return the endpoint's reply, or raise AnalysisError. Waiting for a connection is part of the deadline."""
+        """Return the endpoint's reply. Waiting for a free connection is part of the deadline.
+
+        Raises:
+            Unavailable: the breaker is open; nothing was sent.
+            CallFailed: no reply in time, a final error, or retries used up.
+        """
         began = self._clock.monotonic()
         try:
             async with asyncio.timeout(max(0.0, deadline_s)):
                 await self._free.acquire()
         except TimeoutError as error:
-            raise AnalysisError(f"{self.host}: no connection was free within {deadline_s:.0f} s") from error
+            raise CallFailed(f"{self.host}: no connection was free within {deadline_s:.0f} s") from error
         try:
-            found = await self._endpoint.complete(asked, schema, deadline_s - (self._clock.monotonic() - began))
+            left_s = deadline_s - (self._clock.monotonic() - began)
+            found = await self._through_the_breaker(asked, schema, left_s)
         finally:
             self._free.release()
         return msgspec.structs.replace(found, latency_ms=round(1_000 * (self._clock.monotonic() - began)))
+
+    async def _through_the_breaker(self, asked: list[ChatMessage], schema: Schema, deadline_s: float) -> Reply:
+        admitted = self.breaker.admit()
+        if admitted is None:
+            raise Unavailable(f"{self.host} is known to be away: {self.breaker.reason}")
+        try:
+            found = await self._endpoint.complete(asked, schema, deadline_s)
+        except AnalysisError as error:
+            self.breaker.failed(admitted, str(error))
+            raise
+        self.breaker.succeeded(admitted)
+        return found
+
+    async def probe(self) -> None:
+        """Ask an endpoint whose breaker is open for its models, when the wait is over; tell the breaker."""
+        if not self.breaker.begin_probe():
+            return
+        problem = "the probe was broken off"
+        try:
+            async with asyncio.timeout(PROBE_S):
+                status, _, body = await self._endpoint.request("GET", "/models")
+            problem = f"HTTP {status}: {self._tidy(body)}" if status in NOT_WORKING else ""
+        except (httpx.RequestError, chat.ResponseTooLarge, TimeoutError) as error:
+            problem = self._endpoint.tidy(str(error)) or type(error).__name__
+        finally:
+            self.breaker.end_probe(problem)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -70,6 +112,7 @@ class Service:
         except (httpx.RequestError, chat.ResponseTooLarge, TimeoutError) as error:
             said = self._endpoint.tidy(str(error)) or type(error).__name__
             logger.warning("Endpoint {} cannot be reached yet: {}", self.host, said)
+            self.breaker.trip(said)
             return
         self._judge(status, body)
 

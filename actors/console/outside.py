@@ -25,7 +25,7 @@ from actors.console.findings import LOGIN_REFUSED, UNREACHABLE, Finding
 from actors.watch import ladder
 from bus.clock import Clock
 from config.load import ConfigError
-from config.settings import Broker, LlmEndpoint, Settings
+from config.settings import Broker, Llm, LlmEndpoint, Settings
 
 REQUESTS_MAX = 8  # five when nothing goes wrong: login, balance, instruments, quotes, positions
 SKEW_S_WARN = 5.0
@@ -235,14 +235,14 @@ def symbols(wanted: Collection[str], listed: dict[str, Instrument]) -> list[Find
 
 async def language_model(settings: Settings, clock: Clock) -> list[Finding]:
     """Ask each endpoint for its models, once; costs no token. Nothing to say when the analyst needs none."""
-    return [await _endpoint(name, spec, clock) for name, spec in endpoints.specs(settings.llm).items()]
+    return [await _endpoint(name, spec, settings.llm, clock) for name, spec in endpoints.specs(settings.llm).items()]
 
 
-async def _endpoint(name: str, spec: LlmEndpoint, clock: Clock) -> Finding:
+async def _endpoint(name: str, spec: LlmEndpoint, llm: Llm, clock: Clock) -> Finding:
     section = name if name == endpoints.ONLY else f"llm.endpoints.{name}"
     where, fix = spec.base_url, f"check {section}.base_url (it usually ends in /v1) and {section}.model"
     try:
-        endpoint = endpoints.service(name, spec, clock)
+        endpoint = endpoints.service(name, spec, llm, clock)
     except ConfigError as error:
         return findings.fail("llm", str(error), "put it right in the profile or in .env")
     try:

@@ -55,7 +55,7 @@ def settings(url: str, **changes: object) -> Llm:
 
 def an_analyst(found: Llm) -> OpenAiAnalyst:
     clock = SystemClock()
-    return OpenAiAnalyst(found, clock, endpoints.service(endpoints.ONLY, found, clock, backoff_s=0.01))
+    return OpenAiAnalyst(found, clock, endpoints.service(endpoints.ONLY, found, found, clock, backoff_s=0.01))
 
 
 @asynccontextmanager
