@@ -74,11 +74,18 @@ class LlmEndpoint(Section, frozen=True, kw_only=True):
 
 
 class Llm(LlmEndpoint, frozen=True, kw_only=True):
-    """The analysts. `offline` is deterministic rules, `openai` one OpenAI-compatible endpoint, named right here."""
+    """The analysts. `offline` is deterministic rules, `openai` one OpenAI-compatible endpoint, named right here.
+
+    Budgets: None is no limit, 0 lets no call through. A day is one of UTC and all workers share it.
+    """
 
     analyst: Literal["offline", "openai"] = "offline"
     slots: Annotated[int, Meta(ge=1, le=64)] = 1
     deadline_s: Seconds = 600.0
+    day_tokens_max: Annotated[int, Meta(ge=0, le=10**12)] | None = None
+    day_cost_max: Dollars | None = None
+    decision_tokens_max: Annotated[int, Meta(ge=0, le=10**9)] | None = None
+    decision_cost_max: Dollars | None = None
     breaker_failures_max: Annotated[int, Meta(ge=1, le=100)] = 3
     breaker_wait_s: Seconds = 5.0
     breaker_wait_s_max: Seconds = 300.0

@@ -5,13 +5,17 @@ Used by the llm process when `llm.analyst = "openai"`. Never falls back to anoth
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 from msgspec import Struct
 
-from actors.analysts import answer, prompts, verdict
-from actors.analysts.analyst import Ask, no_store
+from actors.analysts import answer, endpoints, prompts, verdict
+from actors.analysts.analyst import Ask
 from actors.analysts.answer import Answer
+from actors.analysts.budget import Budget, BudgetSpent
 from actors.analysts.chat import Completer, Reply, Usage
+from actors.analysts.prompts import ChatMessage
 from actors.analysts.verdict import Verdict
 from actors.analysts.watch import Watch
 from actors.console import text
@@ -28,11 +32,13 @@ class OpenAiAnalyst:
 
     name = "openai"
 
-    def __init__(self, settings: Llm, clock: Clock, endpoint: Completer, ask: Ask = no_store) -> None:
+    def __init__(self, settings: Llm, clock: Clock, served: Mapping[str, Completer], ask: Ask) -> None:
+        """Take the one endpoint in `served`. Raises config.load.ConfigError: a budget in money without prices."""
         self._settings = settings
         self._clock = clock
-        self._endpoint = endpoint
-        self._watch = Watch({"llm": endpoint}, ask)
+        self._endpoint = served[endpoints.ONLY]
+        self._budget = Budget(settings, endpoints.specs(settings), clock, ask)
+        self._watch = Watch(served, ask)
 
     async def start(self) -> None:
         """Look whether the endpoint can work with these settings. Raises config.load.ConfigError when it cannot."""
@@ -46,6 +52,7 @@ class OpenAiAnalyst:
     async def close(self) -> None:
         """Close the connections."""
         await self._watch.close()
+        await self._budget.close()
         await self._endpoint.close()
 
     async def analyse(self, intent: TradeIntent, deadline_s: float) -> Verdict:
@@ -57,18 +64,30 @@ class OpenAiAnalyst:
         signal = verdict.signal_of(intent)
         if not isinstance(signal, Signal):
             return verdict.hold(signal.reason)
-        began = self._clock.monotonic()
         asked = prompts.ask(signal, self._settings)
-        first = await self._endpoint.complete(asked, DECISION, deadline_s)
-        found = _read(first)
-        replies = [first]
-        if isinstance(found, answer.Unreadable):
-            left_s = deadline_s - (self._clock.monotonic() - began)
-            again = prompts.repair(asked, first.content, text.line(found.problem, 300))
-            replies.append(await self._endpoint.complete(again, DECISION, left_s))
-            found = _read(replies[-1])
+        try:
+            found, replies = await self._ask(asked, deadline_s)
+        except BudgetSpent as spent:
+            return verdict.hold(f"No decision: {spent}")
         audit = self._audit(replies, prompts.digest(asked))
         return _verdict(signal, found, audit)
+
+    async def _ask(
+        self, asked: list[ChatMessage], deadline_s: float
+    ) -> tuple[Answer | answer.Unreadable | str, list[Reply]]:
+        """Return what was found in the model's answer, or in its second one when the first was unreadable."""
+        purse, ends = self._budget.open(), self._clock.monotonic() + deadline_s
+        first = await purse.complete(endpoints.ONLY, self._endpoint, asked, DECISION, deadline_s)
+        found = _read(first)
+        if not isinstance(found, answer.Unreadable):
+            return found, [first]
+        again = prompts.repair(asked, first.content, text.line(found.problem, 300))
+        left_s = ends - self._clock.monotonic()
+        try:
+            second = await purse.complete(endpoints.ONLY, self._endpoint, again, DECISION, left_s)
+        except BudgetSpent as spent:
+            return f"{found.problem}, and {spent}", [first]
+        return _read(second), [first, second]
 
     def _audit(self, replies: list[Reply], prompt_sha256: str) -> _Audit:
         last = replies[-1]

@@ -20,7 +20,7 @@ def build(settings: Llm, clock: Clock, ask: Ask = no_store) -> Analyst:
         from actors.analysts import endpoints
         from actors.analysts.openai import OpenAiAnalyst
 
-        return OpenAiAnalyst(settings, clock, endpoints.build(settings, clock)[endpoints.ONLY], ask)
+        return OpenAiAnalyst(settings, clock, endpoints.build(settings, clock), ask)
     from actors.analysts.offline import OfflineAnalyst
 
     return OfflineAnalyst()

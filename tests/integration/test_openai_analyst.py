@@ -21,7 +21,7 @@ from bus.clock import SystemClock
 from config import load
 from config.load import ConfigError
 from config.settings import Llm
-from tests.kit.analysis import a_signal, an_intent
+from tests.kit.analysis import a_signal, an_intent, granted
 from tests.kit.eventually import eventually_async
 from tests.kit.llm_server import LlmServer, Step, completion, decision, error_step, json_step
 
@@ -55,7 +55,8 @@ def settings(url: str, **changes: object) -> Llm:
 
 def an_analyst(found: Llm) -> OpenAiAnalyst:
     clock = SystemClock()
-    return OpenAiAnalyst(found, clock, endpoints.service(endpoints.ONLY, found, found, clock, backoff_s=0.01))
+    served = {endpoints.ONLY: endpoints.service(endpoints.ONLY, found, found, clock, backoff_s=0.01)}
+    return OpenAiAnalyst(found, clock, served, granted)
 
 
 @asynccontextmanager
