@@ -58,6 +58,11 @@ def _check_together(found: Settings, path: Path) -> None:
             f"{path}: llm.sl_volatility_min was {found.llm.sl_volatility_min}; "
             f"must be below llm.sl_volatility_max = {found.llm.sl_volatility_max}"
         )
+    if found.llm.tp_volatility_max < found.llm.reward_to_risk_min * found.llm.sl_volatility_min:
+        raise ConfigError(
+            f"{path}: llm.tp_volatility_max was {found.llm.tp_volatility_max}; "
+            "must be at least llm.reward_to_risk_min x llm.sl_volatility_min, or no target is allowed"
+        )
     if found.bus.dead_s < 2 * found.bus.beat_s:
         raise ConfigError(f"{path}: bus.dead_s was {found.bus.dead_s}; must be at least 2 x bus.beat_s")
     if found.supervisor.watchdog_s < 2 * found.bus.beat_s:

@@ -91,6 +91,7 @@ class Llm(LlmEndpoint, frozen=True, kw_only=True):
     breaker_wait_s_max: Seconds = 300.0
     sl_volatility_min: Annotated[float, Meta(gt=0, le=20)] = 0.3
     sl_volatility_max: Annotated[float, Meta(gt=0, le=20)] = 5.0
+    tp_volatility_max: Annotated[float, Meta(gt=0, le=100)] = 15.0
     reward_to_risk_min: Annotated[float, Meta(ge=0, le=20)] = 1.0
 
 

@@ -29,7 +29,8 @@ Fields, in this order:
 - reason: what speaks for and against the trade, at most 100 words. It must agree with the side.
 - side: "BUY", "SELL" or "HOLD". HOLD whenever the readings disagree or you are not sure.
 - sl_pips: distance of the stop in pips, from {low} to {high} x the daily volatility; null for HOLD.
-- tp_pips: distance of the target in pips, at least {ratio} x sl_pips; null for HOLD.
+- tp_pips: distance of the target in pips, at least {ratio} x sl_pips and at most {far} x the daily volatility;
+  null for HOLD.
 - confidence: from 0 to 1.
 
 Position size, leverage and account limits are none of your business. Answer with the JSON object and nothing else."""
@@ -57,6 +58,7 @@ def ask(signal: Signal, limits: Llm) -> list[ChatMessage]:
         low=f"{limits.sl_volatility_min:g}",
         high=f"{limits.sl_volatility_max:g}",
         ratio=f"{limits.reward_to_risk_min:g}",
+        far=f"{limits.tp_volatility_max:g}",
     )
     volatility = signal.volatility_pips
     lines = [
