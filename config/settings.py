@@ -73,15 +73,32 @@ class LlmEndpoint(Section, frozen=True, kw_only=True):
     price_out: Dollars | None = None
 
 
+class LlmRoles(Section, frozen=True, kw_only=True):
+    """Which endpoint each role of the panel asks: names under `[llm.endpoints]`."""
+
+    technical: Name
+    macro: Name
+    bull: Name
+    bear: Name
+    judge: Name
+
+
 class Llm(LlmEndpoint, frozen=True, kw_only=True):
-    """The analysts. `offline` is deterministic rules, `openai` one OpenAI-compatible endpoint, named right here.
+    """The analysts. `offline` is deterministic rules, `openai` one OpenAI-compatible endpoint, named right here,
+    `panel` roles at the endpoints of `[llm.endpoints.NAME]`. See docs/analysts.md.
 
     Budgets: None is no limit, 0 lets no call through. A day is one of UTC and all workers share it.
     """
 
-    analyst: Literal["offline", "openai"] = "offline"
+    analyst: Literal["offline", "openai", "panel"] = "offline"
     slots: Annotated[int, Meta(ge=1, le=64)] = 1
     deadline_s: Seconds = 600.0
+    endpoints: dict[Name, LlmEndpoint] = {}
+    roles: LlmRoles | None = None
+    roles_folder: Annotated[str, Meta(pattern=r"^(|/.{1,400})$")] = ""
+    briefing_path: Annotated[str, Meta(pattern=r"^(|/.{1,400})$")] = ""
+    rounds: Annotated[int, Meta(ge=1, le=5)] = 1
+    disagreement_max: Annotated[float, Meta(ge=0, le=1)] = 0.4
     day_tokens_max: Annotated[int, Meta(ge=0, le=10**12)] | None = None
     day_cost_max: Dollars | None = None
     decision_tokens_max: Annotated[int, Meta(ge=0, le=10**9)] | None = None

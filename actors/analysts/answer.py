@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
 THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+
+T = TypeVar("T")
 
 
 class Schema(Struct, frozen=True):
@@ -34,6 +36,13 @@ class Answer(Struct, frozen=True):
     confidence: float
 
 
+class Opinion(Struct, frozen=True):
+    """What a role of a panel thinks: -1 is certainly sell, 1 certainly buy. Its argument comes first, too."""
+
+    argument: str
+    stance: float
+
+
 class Unreadable(Struct, frozen=True):
     """Text that is no answer, and what is wrong with it, in words that the model can act on."""
 
@@ -42,6 +51,18 @@ class Unreadable(Struct, frozen=True):
 
 def read(text: str) -> Answer | Unreadable:
     """Return the answer in a model's text. Think blocks and one code fence around it are taken off."""
+    return _decode(text, Answer)
+
+
+def read_opinion(text: str) -> Opinion | Unreadable:
+    """Return the opinion in a model's text, read as `read` does."""
+    found = _decode(text, Opinion)
+    if isinstance(found, Opinion) and not -1 <= found.stance <= 1:
+        return Unreadable(f"stance was {found.stance:g}; allowed: -1 to 1")
+    return found
+
+
+def _decode(text: str, kind: type[T]) -> T | Unreadable:
     bare = THOUGHT.sub("", text).strip()
     if fenced := FENCE.findall(bare):
         if len(fenced) > 1:
@@ -54,10 +75,9 @@ def read(text: str) -> Answer | Unreadable:
     try:
         # The standard parser sees what msgspec does not: a field that stands twice, whose last value would win.
         json.loads(bare, object_pairs_hook=_once_each)
-        found = msgspec.json.decode(bare, type=Answer)
+        return msgspec.json.decode(bare, type=kind)
     except (ValueError, RecursionError) as error:
         return Unreadable(str(error) or "it is nested too deeply")
-    return found
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -32,12 +32,22 @@ def build(settings: Llm, clock: Clock) -> dict[str, Completer]:
 
 def specs(settings: Llm) -> dict[str, LlmEndpoint]:
     """Return the settings of every endpoint that the analyst asks, by name; none for an analyst that asks none."""
-    return {ONLY: settings} if settings.analyst == "openai" else {}
+    if settings.analyst == "openai":
+        return {ONLY: settings}
+    if settings.analyst != "panel" or settings.roles is None:
+        return {}
+    names = sorted({getattr(settings.roles, role) for role in settings.roles.__struct_fields__})
+    return {name: settings.endpoints[name] for name in names}
+
+
+def section_of(name: str, settings: Llm) -> str:
+    """Return where an endpoint's settings stand."""
+    return "llm" if settings.analyst == "openai" else f"llm.endpoints.{name}"
 
 
 def service(name: str, spec: LlmEndpoint, settings: Llm, clock: Clock, *, backoff_s: float = chat.BACKOFF_S) -> Service:
     """Return one endpoint with its breaker. Raises ConfigError as `build` does."""
-    section = name if name == ONLY else f"llm.endpoints.{name}"
+    section = section_of(name, settings)
     where = _checked_url(section, spec)
     if not spec.model.strip() or spec.model == "set-me":
         raise ConfigError(f"{section}.model was {spec.model!r}; an endpoint needs the model's name")

@@ -21,6 +21,11 @@ def build(settings: Llm, clock: Clock, ask: Ask = no_store) -> Analyst:
         from actors.analysts.openai import OpenAiAnalyst
 
         return OpenAiAnalyst(settings, clock, endpoints.build(settings, clock), ask)
+    if settings.analyst == "panel":
+        from actors.analysts import endpoints
+        from actors.analysts.panel import PanelAnalyst
+
+        return PanelAnalyst(settings, clock, endpoints.build(settings, clock), ask)
     from actors.analysts.offline import OfflineAnalyst
 
     return OfflineAnalyst()

@@ -239,7 +239,7 @@ async def language_model(settings: Settings, clock: Clock) -> list[Finding]:
 
 
 async def _endpoint(name: str, spec: LlmEndpoint, llm: Llm, clock: Clock) -> Finding:
-    section = name if name == endpoints.ONLY else f"llm.endpoints.{name}"
+    section = endpoints.section_of(name, llm)
     where, fix = spec.base_url, f"check {section}.base_url (it usually ends in /v1) and {section}.model"
     try:
         endpoint = endpoints.service(name, spec, llm, clock)
