@@ -13,8 +13,9 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
-THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+# Neither goes over the same text twice: a hostile answer of a megabyte must not stop the worker's clock.
+FENCE = re.compile(r"```[a-zA-Z]*[ \t\r]*\n(.*?)```", re.DOTALL)
+THOUGHT = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 
 T = TypeVar("T")
 
@@ -63,7 +64,7 @@ def read_opinion(text: str) -> Opinion | Unreadable:
 
 
 def _decode(text: str, kind: type[T]) -> T | Unreadable:
-    bare = THOUGHT.sub("", text).strip()
+    bare = _without_thoughts(text).strip()
     if fenced := FENCE.findall(bare):
         if len(fenced) > 1:
             return Unreadable(f"it holds {len(fenced)} code blocks; exactly one JSON object is allowed")
@@ -78,6 +79,18 @@ def _decode(text: str, kind: type[T]) -> T | Unreadable:
         return msgspec.json.decode(bare, type=kind)
     except (ValueError, RecursionError) as error:
         return Unreadable(str(error) or "it is nested too deeply")
+
+
+def _without_thoughts(text: str) -> str:
+    """Return text without what stands between a think tag and the next closing one."""
+    kept, at, opened = [], 0, None
+    for tag in THOUGHT.finditer(text):
+        if opened is None and not tag[1]:
+            opened = tag.start()
+        elif opened is not None and tag[1]:
+            kept.append(text[at:opened])
+            at, opened = tag.end(), None
+    return "".join([*kept, text[at:]])
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

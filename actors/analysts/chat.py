@@ -262,10 +262,10 @@ class Endpoint:
             return _Failure(reason="the answer held no choice", may_pass=True, may_cost=True)
         choice = found.choices[0]
         return Reply(
-            content=choice.message.content or "",
-            finish_reason=choice.finish_reason or "",
-            refusal=choice.message.refusal or "",
-            model=text.line(found.model or self.settings.model, 100),
+            content=self._without_key(choice.message.content or ""),
+            finish_reason=self._without_key(choice.finish_reason or ""),
+            refusal=self._without_key(choice.message.refusal or ""),
+            model=text.line(self._without_key(found.model or self.settings.model), 100),
             usage=found.usage or Usage(),
             rung=dialect.rung,
             requests=1,
@@ -328,9 +328,11 @@ class Endpoint:
 
     def tidy(self, said: str) -> str:
         """Return text of the endpoint for a log line: one short line without the key."""
-        if self._key:
-            said = said.replace(self._key, "***")
-        return text.line(said, ERROR_CHARS_MAX)
+        return text.line(self._without_key(said), ERROR_CHARS_MAX)
+
+    def _without_key(self, said: str) -> str:
+        # An endpoint may send back what it was sent, and what it says is shown to the endpoints of other roles.
+        return said.replace(self._key, "***") if self._key else said
 
 
 class ResponseTooLarge(Exception):

@@ -84,7 +84,7 @@ def report(signal: Signal, side: str, reason: str, voices: list[Voice]) -> str:
             "",
             f"## {one.role}, round {one.round}{stance}",
             "",
-            f"{one.call.model} at {one.call.endpoint}{', after one repair' if one.call.repaired else ''}",
+            f"From {one.call.model} at {one.call.endpoint}{', after one repair' if one.call.repaired else ''}.",
             "",
             foreign.quoted(one.argument, SHOWN_CHARS_MAX, "> "),
         ]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from actors.analysts import answer, endpoints, prompts, verdict
+from actors.analysts import answer, endpoints, foreign, prompts, verdict
 from actors.analysts.analyst import Ask
 from actors.analysts.answer import Answer
 from actors.analysts.budget import Budget, BudgetSpent
@@ -97,8 +97,9 @@ def _verdict(signal: Signal, found: Answer | str, audit: Call) -> Verdict:
 
 def _report(signal: Signal, side: str, reason: str, audit: Call) -> str:
     repaired = ", after one repair" if audit.repaired else ""
+    quoted = foreign.quoted(reason, verdict.REASON_CHARS_MAX, "> ")
     return (
         f"# {signal.symbol}: {side}\n\n"
         f"Written by the language model {audit.model} at {audit.endpoint}{repaired}. "
-        f"Bars of {signal.source} up to {signal.bar_time}.\n\n{reason}\n"
+        f"Bars of {signal.source} up to {signal.bar_time}.\n\n{quoted}\n"
     )
