@@ -78,6 +78,9 @@ def _decode(text: str, kind: type[T]) -> T | Unreadable:
         json.loads(bare, object_pairs_hook=_once_each)
         return msgspec.json.decode(bare, type=kind)
     except (ValueError, RecursionError) as error:
+        # It goes on with what was found: text of others, which would stand among our own words.
+        if str(error).startswith("Invalid enum value"):
+            return Unreadable("side must be BUY, SELL or HOLD")
         return Unreadable(str(error) or "it is nested too deeply")
 
 

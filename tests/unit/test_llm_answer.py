@@ -79,7 +79,8 @@ def test_a_hold_has_no_distances() -> None:
 @pytest.mark.parametrize(
     "text",
     ["<think>" * 150_000, "<think></think" * 70_000, "```\n" + "\n" * 1_000_000, "```" + "a" * 1_000_000,
-     "`" * 1_000_000, "```json\n" * 100_000, "</think>" * 130_000, "{" + " " * 1_000_000, '{"a": ' + "1" * 1_000_000 + "}"],
+     "`" * 1_000_000, "```json\n" * 100_000, "</think>" * 130_000, "{" + " " * 1_000_000,
+     '{"a": ' + "1" * 1_000_000 + "}"],
     ids=range(9),
 )  # fmt: skip
 def test_a_megabyte_of_anything_is_read_in_a_moment(text: str) -> None:
