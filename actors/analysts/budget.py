@@ -28,7 +28,6 @@ from config.settings import Llm, LlmEndpoint
 
 BYTES_A_TOKEN = 2  # of prompts in English and figures there are more; fewer would make the estimate too low
 TOKENS_AROUND = 64  # what an endpoint wraps around the messages
-USAGE_MAX = 10**9  # a count of tokens above is nonsense
 SETTLE_S = 1.0  # at the stop: for what is still to be settled
 
 
@@ -189,12 +188,8 @@ def cost_of(spec: LlmEndpoint, reply: Reply, each: Amount) -> Amount:
     """Return what a call cost. A request whose tokens nobody counted is taken for the most that it may have cost."""
     used = reply.usage
     uncounted = each.times(reply.unmetered)
-    if not (_is_count(used.prompt_tokens) and _is_count(used.completion_tokens)):
+    tokens_in, tokens_out = used.prompt_tokens, used.completion_tokens
+    if tokens_in is None or tokens_out is None:
         return uncounted.plus(each)
-    tokens_in, tokens_out = used.prompt_tokens or 0, used.completion_tokens or 0
     micros = dollars.cost_micros(spec.price_in, spec.price_out, tokens_in, tokens_out)
     return uncounted.plus(Amount(tokens_in + tokens_out, micros))
-
-
-def _is_count(value: int | None) -> bool:
-    return value is not None and 0 <= value <= USAGE_MAX

@@ -32,6 +32,7 @@ RETRIES_MAX = 2
 BACKOFF_S = 0.5
 RESPONSE_BYTES_MAX = 1_048_576
 ERROR_CHARS_MAX = 300
+USAGE_MAX = 10**9  # tokens of one request; more is nonsense
 SEED = 20_260_216
 TRANSIENT = frozenset({408, 409, 425, 429, *range(500, 600)})
 FORMAT_WORDS = (
@@ -266,7 +267,7 @@ class Endpoint:
             finish_reason=self._without_key(choice.finish_reason or ""),
             refusal=self._without_key(choice.message.refusal or ""),
             model=text.line(self._without_key(found.model or self.settings.model), 100),
-            usage=found.usage or Usage(),
+            usage=_sane(found.usage or Usage()),
             rung=dialect.rung,
             requests=1,
         )
@@ -333,6 +334,13 @@ class Endpoint:
     def _without_key(self, said: str) -> str:
         # An endpoint may send back what it was sent, and what it says is shown to the endpoints of other roles.
         return said.replace(self._key, "***") if self._key else said
+
+
+def _sane(usage: Usage) -> Usage:
+    """Return the counts of tokens that can be counts; None for the others."""
+    counts = (usage.prompt_tokens, usage.completion_tokens)
+    known = [one if one is not None and 0 <= one <= USAGE_MAX else None for one in counts]
+    return Usage(prompt_tokens=known[0], completion_tokens=known[1])
 
 
 class ResponseTooLarge(Exception):

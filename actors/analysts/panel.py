@@ -77,8 +77,7 @@ class PanelAnalyst:
 
     async def start(self) -> None:
         """Look whether every endpoint can work with these settings. Raises ConfigError when one cannot."""
-        for endpoint in self._served.values():
-            await endpoint.start()
+        await asyncio.gather(*(endpoint.start() for endpoint in self._served.values()))
         self._watch.start()
 
     def is_available(self) -> bool:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from actors.analysts import chat, endpoints
+from actors.analysts import briefing, chat, endpoints, roles
 from actors.broker.client import BrokerClient
 from actors.broker.errors import Blocked, BrokerError, BudgetSpent, Refused, Unauthorised, Unreadable
 from actors.broker.wire import Balance, Instrument
@@ -235,7 +235,14 @@ def symbols(wanted: Collection[str], listed: dict[str, Instrument]) -> list[Find
 
 async def language_model(settings: Settings, clock: Clock) -> list[Finding]:
     """Ask each endpoint for its models, once; costs no token. Nothing to say when the analyst needs none."""
-    return [await _endpoint(name, spec, settings.llm, clock) for name, spec in endpoints.specs(settings.llm).items()]
+    found = [await _endpoint(name, spec, settings.llm, clock) for name, spec in endpoints.specs(settings.llm).items()]
+    if settings.llm.analyst == "panel":
+        try:
+            roles.load(settings.llm.roles_folder)
+            briefing.read(settings.llm.briefing_path)
+        except ConfigError as error:
+            found.append(findings.fail("llm", str(error), "put the file right, or take its setting out"))
+    return found
 
 
 async def _endpoint(name: str, spec: LlmEndpoint, llm: Llm, clock: Clock) -> Finding:
