@@ -95,7 +95,7 @@ class Budget:
             raise AnalysisError("the store reserved no tokens: no answer") from error
         if ack.outcome is Outcome.APPLIED:
             return
-        if ack.allowed:
+        if ack.allowed:  # the days that it takes for today: the clocks differ, and no budget has spoken
             raise AnalysisError(f"the store reserved no tokens: {ack.reason}")
         raise BudgetSpent(ack.reason)
 
