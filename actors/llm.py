@@ -13,7 +13,7 @@ from loguru import logger
 from msgspec import Struct
 
 from actors.analysts import registry, verdict
-from actors.analysts.analyst import AnalysisError
+from actors.analysts.analyst import AnalysisError, Unavailable
 from actors.analysts.verdict import Refusal, Verdict
 from actors.console import text
 from bus import actor, failpoints, messages
@@ -50,7 +50,7 @@ class Analyst(actor.Actor):
     def __init__(self, link: Link, settings: Settings, clock: Clock) -> None:
         """Choose the analyst. Raises config.load.ConfigError when it cannot work."""
         super().__init__(link, settings, clock)
-        self._analyst = registry.build(settings.llm, clock)
+        self._analyst = registry.build(settings.llm, clock, link.ask)
         self._work: dict[str, _Work] = {}  # by intent id
         self._telling: set[Held] = set()  # the verdict is under way to the store
         self._releasing: set[Held] = set()
@@ -74,10 +74,10 @@ class Analyst(actor.Actor):
             await self._analyst.close()
 
     def beat(self) -> actor.BeatState:
-        """Return the capacity (all slots while ready, else none) and every lease not yet answered for."""
+        """Return the capacity (all slots while ready and able to judge, else none) and every lease not answered for."""
         return actor.BeatState(
             state=self._state,
-            capacity=self.settings.llm.slots if self._state is State.READY else 0,
+            capacity=self.settings.llm.slots if self._state is State.READY and self._analyst.is_available() else 0,
             holding=(*(work.held for work in self._work.values()), *self._releasing),
             progress=self._finished,
         )
@@ -103,6 +103,10 @@ class Analyst(actor.Actor):
             self._drop(known, f"claimed again with epoch {held.epoch}")
         elif self._busy() >= self.settings.llm.slots:
             self._give_back(held, "no free slot")
+            return
+        if not self._analyst.is_available():
+            self._give_back(held, "the analyst cannot judge now")
+            self.link.beat_now()  # without capacity, or the intent comes back at once
             return
         task = asyncio.create_task(self._work_on(message), name=f"analyse {held.intent_id}")
         self._work[held.intent_id] = _Work(held, task)
@@ -146,10 +150,13 @@ class Analyst(actor.Actor):
         # gather hands a defect of an analyst over as a value: it costs this attempt and nothing else.
         (found,) = await asyncio.gather(self._judge(intent, deadline_s), return_exceptions=True)
         failpoints.reach("llm.after_analyse")
-        command: messages.Decide | messages.AnalysisFailed
+        command: messages.Decide | messages.AnalysisFailed | messages.Release
         if isinstance(found, Verdict):
             log.info("{} {}: {}", found.side, intent.symbol, found.reason)
             command = _decide(intent, epoch, found, self._report_chars_max)
+        elif isinstance(found, Unavailable):
+            log.info("Not analysed: {}", found)
+            command = messages.Release(intent_id=intent.id, epoch=epoch, reason=text.line(str(found), ERROR_CHARS_MAX))
         elif isinstance(found, Exception):
             if isinstance(found, AnalysisError):
                 log.warning("No verdict on {}: {}", intent.symbol, found)

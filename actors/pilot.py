@@ -76,6 +76,7 @@ def status(as_json: AsJson = False) -> None:
             positions=reader.active_positions(),
             equity=sample,
             requests=reader.requests(sample.day) if sample else None,
+            models=reader.llm_day(now.date().isoformat()),
         )
     if as_json:
         asking.print_json(found)

@@ -10,17 +10,12 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from bus.frame import Day, Id, LongText, Text
+from bus.frame import Message as Message
 from bus.records import AccountDay, AccountMark, Certificate, EquitySample, Order, OrderPlan, Signal, TradeIntent
+from bus.tokens import ReserveTokens as ReserveTokens
+from bus.tokens import SettleTokens as SettleTokens
 from bus.vocabulary import DecisionSide, Outcome, Role, Source, State
-
-Text = Annotated[str, Meta(max_length=20_000)]
-LongText = Annotated[str, Meta(max_length=400_000)]
-Id = Annotated[str, Meta(min_length=1, max_length=64)]
-Day = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")]
-
-
-class Message(Struct, frozen=True, kw_only=True, tag_field="kind"):
-    """Base of all messages; the class name is the tag."""
 
 
 class Peer(Struct, frozen=True):
@@ -325,7 +320,7 @@ Command = (
     Propose | Invalidate | Decide | AnalysisFailed | Release | Reject | ReserveOrder | OrderOpened | OrderFailed
     | OrderUnknown | PositionClosed | Adopt | StartDay | RaiseMarks | SampleEquity | CountRequests | GrantRequests
     | ReturnRequests | RaiseHalt | Report | Sweep | ChildExited | Cancel | Resolve | Pause | Resume | Flatten
-    | DeclareDay | Attest
+    | DeclareDay | Attest | ReserveTokens | SettleTokens
 )  # fmt: skip
 
 
@@ -339,7 +334,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
 MAY_SEND: dict[Role, tuple[type[Message], ...]] = {
     Role.SCANNER: (Beat, Propose, Invalidate, Report),
-    Role.LLM: (Beat, Decide, AnalysisFailed, Release, Report),
+    Role.LLM: (Beat, Decide, AnalysisFailed, Release, ReserveTokens, SettleTokens, Report),
     Role.EXECUTOR: (
         Beat, Release, Reject, ReserveOrder, OrderOpened, OrderFailed, OrderUnknown, StartDay, RaiseMarks,
         CountRequests, GrantRequests, ReturnRequests, RaiseHalt, Report,

@@ -239,6 +239,18 @@ class EquitySample(Record, frozen=True, kw_only=True):
     level: str = "ok"
 
 
+class LlmDay(Record, frozen=True, kw_only=True):
+    """What the analysts' calls of one UTC day cost, and what those that are not settled may cost at most."""
+
+    day: str
+    calls: int = 0
+    refusals: int = 0  # by a limit of the day
+    tokens: int = 0
+    cost_micros: int = 0  # millionths of a US dollar
+    reserved_tokens: int = 0
+    reserved_micros: int = 0
+
+
 class Transition(Record, frozen=True, kw_only=True):
     """One arrow of an intent's life, hash-chained to the one before it."""
 

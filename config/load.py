@@ -54,10 +54,16 @@ def settings(profile: str | None = None) -> Settings:
 
 def _check_together(found: Settings, path: Path) -> None:
     """Refuse values that are each allowed but not together."""
+    _check_panel(found, path)
     if found.llm.sl_volatility_min >= found.llm.sl_volatility_max:
         raise ConfigError(
             f"{path}: llm.sl_volatility_min was {found.llm.sl_volatility_min}; "
             f"must be below llm.sl_volatility_max = {found.llm.sl_volatility_max}"
+        )
+    if found.llm.tp_volatility_max < found.llm.reward_to_risk_min * found.llm.sl_volatility_min:
+        raise ConfigError(
+            f"{path}: llm.tp_volatility_max was {found.llm.tp_volatility_max}; "
+            "must be at least llm.reward_to_risk_min x llm.sl_volatility_min, or no target is allowed"
         )
     if found.bus.dead_s < 2 * found.bus.beat_s:
         raise ConfigError(f"{path}: bus.dead_s was {found.bus.dead_s}; must be at least 2 x bus.beat_s")
@@ -80,6 +86,18 @@ def _check_together(found: Settings, path: Path) -> None:
             raise ConfigError(f"{path}: compliance.holidays holds {day!r}: {error}") from error
     if len(set(found.symbols)) != len(found.symbols):
         raise ConfigError(f"{path}: symbols names one pair twice: {', '.join(found.symbols)}")
+
+
+def _check_panel(found: Settings, path: Path) -> None:
+    """Refuse a panel without its roles, and a role at an endpoint that has no settings."""
+    if found.llm.analyst == "panel" and found.llm.roles is None:
+        raise ConfigError(f"{path}: llm.roles is missing; llm.analyst = 'panel' needs an endpoint for each role")
+    if found.llm.roles is None:
+        return
+    known = ", ".join(sorted(found.llm.endpoints)) or "none"
+    for role in found.llm.roles.__struct_fields__:
+        if (name := getattr(found.llm.roles, role)) not in found.llm.endpoints:
+            raise ConfigError(f"{path}: llm.roles.{role} was {name!r}; endpoints under [llm.endpoints]: {known}")
 
 
 class RulesFile(NamedTuple):
@@ -144,6 +162,8 @@ def _explain(message: str, raw: dict[str, Any]) -> str:
         return f"{key} is not a setting; see config/settings.py for all of them"
     if match := re.fullmatch(r"Object missing required field `(.+)`", what):
         return f"{dotted + '.' if dotted else ''}{match[1]} is missing"
+    if "[...]" in dotted:  # inside a table whose keys are the operator's: which one it was is not said
+        return f"{dotted} is wrong; allowed: {what.removeprefix('Expected ')}"
     found: Any = raw
     for part in re.findall(r"[^.\[\]]+", dotted):
         if isinstance(found, dict):

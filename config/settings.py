@@ -22,6 +22,7 @@ Day = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\d$")]
 Sessions = Literal["always", "fx"]
 Points = Annotated[float, Meta(ge=-10_000, le=10_000)]
 SpreadFactor = Annotated[float, Meta(ge=0.1, le=100)]
+Dollars = Annotated[str, Meta(pattern=r"^[0-9]{1,7}(\.[0-9]{1,6})?$")]
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -65,18 +66,54 @@ class Scanner(Section, frozen=True, kw_only=True):
     seeds: Annotated[int, Meta(ge=1, le=20)] = 3
 
 
-class Llm(Section, frozen=True, kw_only=True):
-    """The analysts. `offline` is deterministic rules, `openai` any OpenAI-compatible endpoint."""
+class LlmEndpoint(Section, frozen=True, kw_only=True):
+    """One OpenAI-compatible endpoint and model. Prices are US dollars per million tokens, as text: they are exact."""
 
-    analyst: Literal["offline", "openai"] = "offline"
-    slots: Annotated[int, Meta(ge=1, le=64)] = 1
-    deadline_s: Seconds = 600.0
     base_url: str = ""
     model: str = ""
     api_key_env: str = "PILOT_LLM_API_KEY"
     max_tokens: Annotated[int, Meta(ge=64, le=32_768)] = 1_024
+    connections_max: Annotated[int, Meta(ge=1, le=64)] = 4
+    price_in: Dollars | None = None
+    price_out: Dollars | None = None
+
+
+class LlmRoles(Section, frozen=True, kw_only=True):
+    """Which endpoint each role of the panel asks: names under `[llm.endpoints]`."""
+
+    technical: Name
+    macro: Name
+    bull: Name
+    bear: Name
+    judge: Name
+
+
+class Llm(LlmEndpoint, frozen=True, kw_only=True):
+    """The analysts. `offline` is deterministic rules, `openai` one OpenAI-compatible endpoint, named right here,
+    `panel` roles at the endpoints of `[llm.endpoints.NAME]`. See docs/analysts.md.
+
+    Budgets: None is no limit, 0 lets no call through. A day is one of UTC and all workers share it.
+    """
+
+    analyst: Literal["offline", "openai", "panel"] = "offline"
+    slots: Annotated[int, Meta(ge=1, le=64)] = 1
+    deadline_s: Seconds = 600.0
+    endpoints: dict[Name, LlmEndpoint] = {}
+    roles: LlmRoles | None = None
+    roles_folder: Annotated[str, Meta(pattern=r"^(|/.{1,400})$")] = ""
+    briefing_path: Annotated[str, Meta(pattern=r"^(|/.{1,400})$")] = ""
+    rounds: Annotated[int, Meta(ge=1, le=5)] = 1
+    disagreement_max: Annotated[float, Meta(ge=0, le=1)] = 0.4
+    day_tokens_max: Annotated[int, Meta(ge=0, le=10**12)] | None = None
+    day_cost_max: Dollars | None = None
+    decision_tokens_max: Annotated[int, Meta(ge=0, le=10**9)] | None = None
+    decision_cost_max: Dollars | None = None
+    breaker_failures_max: Annotated[int, Meta(ge=1, le=100)] = 3
+    breaker_wait_s: Seconds = 5.0
+    breaker_wait_s_max: Seconds = 300.0
     sl_volatility_min: Annotated[float, Meta(gt=0, le=20)] = 0.3
     sl_volatility_max: Annotated[float, Meta(gt=0, le=20)] = 5.0
+    tp_volatility_max: Annotated[float, Meta(gt=0, le=100)] = 15.0
     reward_to_risk_min: Annotated[float, Meta(ge=0, le=20)] = 1.0
 
 

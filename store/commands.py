@@ -15,7 +15,7 @@ from bus import clock, messages
 from bus.messages import Peer
 from bus.records import Order, TradeIntent
 from bus.vocabulary import OrderStatus, Outcome, Role, Status
-from store import account, adoption, halts, states
+from store import account, adoption, halts, states, tokens
 from store.decisions import Refused
 from store.halts import Answer
 
@@ -250,6 +250,8 @@ HANDLERS: dict[type, Callable[[Writer, Peer, Any], Answer]] = {
     messages.RaiseMarks: account.raise_marks,
     messages.GrantRequests: account.grant_requests,
     messages.ReturnRequests: account.return_requests,
+    messages.ReserveTokens: tokens.reserve_tokens,
+    messages.SettleTokens: tokens.settle_tokens,
     messages.Pause: halts.pause,
     messages.Resume: halts.resume,
     messages.Flatten: halts.flatten,

@@ -22,6 +22,7 @@ from bus.records import (
     DecisionRecord,
     EquitySample,
     Halt,
+    LlmDay,
     Order,
     OrderPlan,
     Record,
@@ -255,6 +256,13 @@ class Reader:
             "SELECT coalesce(sum(reads), 0), coalesce(sum(writes), 0) FROM api_usage WHERE day = ?", (day,)
         ).fetchone()
         return (int(str(row[0])), int(str(row[1]))) if row else (0, 0)
+
+    def llm_day(self, day: str) -> LlmDay:
+        """Return what the analysts' calls of a UTC day cost, all endpoints and processes together."""
+        names = LlmDay.__struct_fields__[1:]
+        sums = ", ".join(f"coalesce(sum({name}), 0)" for name in names)
+        row = self._db.execute(f"SELECT {sums} FROM llm_usage WHERE day = ?", (day,)).fetchone()
+        return record_of(LlmDay, (day, *(row or ())))
 
     def last_equity(self) -> EquitySample | None:
         return self._one(EquitySample, "equity_samples ORDER BY at DESC LIMIT 1")

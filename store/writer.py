@@ -19,7 +19,7 @@ from bus.failpoints import reach
 from bus.messages import Ack, Beat, Envelope, FromStore, Peer
 from bus.records import AccountDay, AccountMark, EquitySample, TradeIntent, Worker
 from bus.vocabulary import Outcome, Role, Status
-from config.settings import Bus, Store
+from config.settings import Bus, Llm, Store
 from store import commands, halts, queries
 from store.certificate import Gate
 from store.commands import Stale
@@ -34,11 +34,13 @@ class Writer:
     """The store's decisions. `step` is the only way in; everything it returns is durable already."""
 
     def __init__(
-        self, db: apsw.Connection, settings: Store, bus: Bus, gate: Gate, *, now: datetime, now_s: float
+        self, db: apsw.Connection, settings: Store, bus: Bus, gate: Gate, *, now: datetime, now_s: float,
+        llm: Llm | None = None,
     ) -> None:  # fmt: skip
         self.db = db
         self.settings = settings
         self.gate = gate
+        self.llm = llm or Llm()  # for the limits of its calls
         self.now, self.now_s = now, now_s
         reach("store.before_epoch")  # counting this life of the store
         with db:

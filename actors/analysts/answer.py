@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
-THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+# Neither goes over the same text twice: a hostile answer of a megabyte must not stop the worker's clock.
+FENCE = re.compile(r"```[a-zA-Z]*[ \t\r]*\n(.*?)```", re.DOTALL)
+THOUGHT = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
+
+T = TypeVar("T")
+
+
+class Schema(Struct, frozen=True):
+    """The shape of an answer as an endpoint is told: a name and a JSON schema in its strict dialect."""
+
+    name: str
+    body: dict[str, Any]
 
 
 class Answer(Struct, frozen=True):
@@ -27,6 +37,13 @@ class Answer(Struct, frozen=True):
     confidence: float
 
 
+class Opinion(Struct, frozen=True):
+    """What a role of a panel thinks: -1 is certainly sell, 1 certainly buy. Its argument comes first, too."""
+
+    argument: str
+    stance: float
+
+
 class Unreadable(Struct, frozen=True):
     """Text that is no answer, and what is wrong with it, in words that the model can act on."""
 
@@ -35,7 +52,19 @@ class Unreadable(Struct, frozen=True):
 
 def read(text: str) -> Answer | Unreadable:
     """Return the answer in a model's text. Think blocks and one code fence around it are taken off."""
-    bare = THOUGHT.sub("", text).strip()
+    return _decode(text, Answer)
+
+
+def read_opinion(text: str) -> Opinion | Unreadable:
+    """Return the opinion in a model's text, read as `read` does."""
+    found = _decode(text, Opinion)
+    if isinstance(found, Opinion) and not -1 <= found.stance <= 1:
+        return Unreadable(f"stance was {found.stance:g}; allowed: -1 to 1")
+    return found
+
+
+def _decode(text: str, kind: type[T]) -> T | Unreadable:
+    bare = _without_thoughts(text).strip()
     if fenced := FENCE.findall(bare):
         if len(fenced) > 1:
             return Unreadable(f"it holds {len(fenced)} code blocks; exactly one JSON object is allowed")
@@ -47,10 +76,24 @@ def read(text: str) -> Answer | Unreadable:
     try:
         # The standard parser sees what msgspec does not: a field that stands twice, whose last value would win.
         json.loads(bare, object_pairs_hook=_once_each)
-        found = msgspec.json.decode(bare, type=Answer)
+        return msgspec.json.decode(bare, type=kind)
     except (ValueError, RecursionError) as error:
+        # It goes on with what was found: text of others, which would stand among our own words.
+        if str(error).startswith("Invalid enum value"):
+            return Unreadable("side must be BUY, SELL or HOLD")
         return Unreadable(str(error) or "it is nested too deeply")
-    return found
+
+
+def _without_thoughts(text: str) -> str:
+    """Return text without what stands between a think tag and the next closing one."""
+    kept, at, opened = [], 0, None
+    for tag in THOUGHT.finditer(text):
+        if opened is None and not tag[1]:
+            opened = tag.start()
+        elif opened is not None and tag[1]:
+            kept.append(text[at:opened])
+            at, opened = tag.end(), None
+    return "".join([*kept, text[at:]])
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -58,6 +101,11 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a field stands twice in the JSON object")
     return found
+
+
+def schema_of(name: str, kind: type[Struct]) -> Schema:
+    """Return the shape of a struct under a name."""
+    return Schema(name, strict_schema(kind))
 
 
 def strict_schema(kind: type[Struct]) -> dict[str, Any]:

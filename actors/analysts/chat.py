@@ -11,7 +11,7 @@ import random
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import msgspec
@@ -19,11 +19,12 @@ from msgspec import Struct
 
 from actors.analysts import prompts
 from actors.analysts.analyst import AnalysisError
+from actors.analysts.answer import Schema
 from actors.analysts.prompts import ChatMessage
 from actors.console import text
 from bus import failpoints
 from bus.clock import Clock
-from config.settings import Llm
+from config.settings import LlmEndpoint
 
 CONNECT_S = 5.0
 WRITE_S = 10.0
@@ -31,6 +32,7 @@ RETRIES_MAX = 2
 BACKOFF_S = 0.5
 RESPONSE_BYTES_MAX = 1_048_576
 ERROR_CHARS_MAX = 300
+USAGE_MAX = 10**9  # tokens of one request; more is nonsense
 SEED = 20_260_216
 TRANSIENT = frozenset({408, 409, 425, 429, *range(500, 600)})
 FORMAT_WORDS = (
@@ -77,6 +79,59 @@ class Reply(Struct, frozen=True, kw_only=True):
     usage: Usage
     rung: Rung
     requests: int
+    unmetered: int = 0  # earlier requests of this call that may have cost tokens nobody told us of
+    latency_ms: int = 0  # from the call to the answer, with retries and waiting for a free connection
+
+
+class CallFailed(AnalysisError):
+    """No reply. `unmetered` requests of the call may have cost tokens all the same."""
+
+    def __init__(self, said: str, unmetered: int = 0) -> None:
+        super().__init__(said)
+        self.unmetered = unmetered
+
+
+class Completer(Protocol):
+    """A model that completes chats, as analysts use it. They take every figure of a call from its `Reply`."""
+
+    host: str  # where it is, for the audit
+
+    async def start(self) -> None:
+        """Find out whether it can work with these settings. One that is away is waited for.
+
+        Raises:
+            config.load.ConfigError: key, path or model are refused.
+        """
+        ...
+
+    def is_available(self) -> bool:
+        """Return whether a call would be made now, instead of failing at once."""
+        ...
+
+    async def probe(self) -> None:
+        """Find out, when it is time to, whether one that is away is back. Cheap; never raises."""
+        ...
+
+    async def complete(self, asked: list[ChatMessage], schema: Schema, deadline_s: float) -> Reply:
+        """Return the model's reply within `deadline_s`, in the shape of `schema` as far as it can be made to.
+
+        Raises:
+            Unavailable: it is known to be away; nothing was sent.
+            CallFailed: no reply in time, a final error, or retries used up.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+class _Tries(Struct):
+    """The requests of one call so far."""
+
+    requests: int = 0
+    unmetered: int = 0
+    is_under_way: bool = False
 
 
 class _Failure(Struct, frozen=True, kw_only=True):
@@ -84,6 +139,7 @@ class _Failure(Struct, frozen=True, kw_only=True):
 
     reason: str
     may_pass: bool = False
+    may_cost: bool = False  # a model may have worked for it
     wait_s: float = 0.0
     simpler: Dialect | None = None
 
@@ -114,12 +170,19 @@ class Endpoint:
     """One endpoint, one model. What it turned out to understand is remembered for the life of the process."""
 
     def __init__(
-        self, settings: Llm, *, key: str | None, clock: Clock, rng: random.Random, backoff_s: float = BACKOFF_S
+        self,
+        settings: LlmEndpoint,
+        *,
+        section: str,
+        key: str | None,
+        clock: Clock,
+        rng: random.Random,
+        backoff_s: float = BACKOFF_S,
     ) -> None:
         self.dialect = Dialect()
+        self.settings = settings
+        self.section = section  # where its settings stand: "llm", "llm.endpoints.NAME"
         self._base_url = settings.base_url.rstrip("/")
-        self._model = settings.model
-        self._max_tokens = settings.max_tokens
         self._key = key
         self._rng = rng
         self._clock = clock
@@ -139,79 +202,86 @@ class Endpoint:
         """Close the connections."""
         await self._client.aclose()
 
-    async def complete(self, asked: list[ChatMessage], schema: dict[str, object], deadline_s: float) -> Reply:
+    async def complete(self, asked: list[ChatMessage], schema: Schema, deadline_s: float) -> Reply:
         """Return the endpoint's reply. Retries what may pass, at most `RETRIES_MAX` times, within the deadline.
 
         Raises:
-            AnalysisError: no reply in time, a final error, or retries used up.
+            CallFailed: no reply in time, a final error, or retries used up.
         """
         ends = self._clock.monotonic() + deadline_s
+        tries = _Tries()
         try:
             async with asyncio.timeout(max(0.0, deadline_s)):
-                return await self._until_answered(asked, schema, ends)
+                return await self._until_answered(asked, schema, ends, tries)
         except TimeoutError as error:
-            raise AnalysisError(f"{self._base_url}: no answer within {deadline_s:.0f} s") from error
+            said = f"{self._base_url}: no answer within {deadline_s:.0f} s"
+            raise CallFailed(said, tries.unmetered + tries.is_under_way) from error
 
-    async def _until_answered(self, asked: list[ChatMessage], schema: dict[str, object], ends: float) -> Reply:
-        failures = requests = 0
+    async def _until_answered(self, asked: list[ChatMessage], schema: Schema, ends: float, tries: _Tries) -> Reply:
+        failures = 0
         while True:
             dialect = self.dialect
+            tries.is_under_way = True
             found = await self._attempt(asked, schema, dialect)
-            requests += 1
+            tries.is_under_way = False
+            tries.requests += 1
             if isinstance(found, Reply):
-                return msgspec.structs.replace(found, requests=requests)
+                return msgspec.structs.replace(found, requests=tries.requests, unmetered=tries.unmetered)
+            tries.unmetered += found.may_cost
             if found.simpler is not None:
                 # Another slot may have adapted meanwhile; its finding is as good as ours.
                 self.dialect = found.simpler if self.dialect == dialect else self.dialect
                 continue
             if not found.may_pass or failures == RETRIES_MAX:
-                raise AnalysisError(f"{self._base_url}: {found.reason} ({requests} requests)")
+                said = f"{self._base_url}: {found.reason} ({tries.requests} requests)"
+                raise CallFailed(said, tries.unmetered)
             wait_s = max(found.wait_s, self._backoff_s * 2**failures) * self._rng.uniform(1.0, 1.25)
             if self._clock.monotonic() + wait_s >= ends:
-                raise AnalysisError(
-                    f"{self._base_url}: {found.reason}; a wait of {wait_s:.0f} s would pass the deadline"
-                )
+                said = f"{self._base_url}: {found.reason}; a wait of {wait_s:.0f} s would pass the deadline"
+                raise CallFailed(said, tries.unmetered)
             failures += 1
             await asyncio.sleep(wait_s)
 
-    async def _attempt(self, asked: list[ChatMessage], schema: dict[str, object], dialect: Dialect) -> Reply | _Failure:
+    async def _attempt(self, asked: list[ChatMessage], schema: Schema, dialect: Dialect) -> Reply | _Failure:
         try:
             status, headers, body = await self.request(
                 "POST", "/chat/completions", self._payload(asked, schema, dialect)
             )
         except (httpx.RequestError, ResponseTooLarge) as error:
-            return _Failure(reason=f"{type(error).__name__}: {self.tidy(str(error))}", may_pass=True)
+            may_cost = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+            said = f"{type(error).__name__}: {self.tidy(str(error))}"
+            return _Failure(reason=said, may_pass=True, may_cost=may_cost)
         if status != 200:
             return self._refused(status, headers, body, dialect)
         try:
             found = msgspec.json.decode(body, type=_Completion)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            return _Failure(reason=f"the answer was no chat completion: {error}", may_pass=True)
+            return _Failure(reason=f"the answer was no chat completion: {error}", may_pass=True, may_cost=True)
         if found.error is not None:
             return self._error_inside(found.error, dialect)
         if not found.choices:
-            return _Failure(reason="the answer held no choice", may_pass=True)
+            return _Failure(reason="the answer held no choice", may_pass=True, may_cost=True)
         choice = found.choices[0]
         return Reply(
-            content=choice.message.content or "",
-            finish_reason=choice.finish_reason or "",
-            refusal=choice.message.refusal or "",
-            model=text.line(found.model or self._model, 100),
-            usage=found.usage or Usage(),
+            content=self._without_key(choice.message.content or ""),
+            finish_reason=self._without_key(choice.finish_reason or ""),
+            refusal=self._without_key(choice.message.refusal or ""),
+            model=text.line(self._without_key(found.model or self.settings.model), 100),
+            usage=_sane(found.usage or Usage()),
             rung=dialect.rung,
             requests=1,
         )
 
-    def _payload(self, asked: list[ChatMessage], schema: dict[str, object], dialect: Dialect) -> dict[str, Any]:
+    def _payload(self, asked: list[ChatMessage], schema: Schema, dialect: Dialect) -> dict[str, Any]:
         payload: dict[str, Any] = {
-            "model": self._model,
-            "messages": asked if dialect.rung is Rung.SCHEMA else prompts.with_schema(asked, schema),
-            dialect.tokens_field: self._max_tokens,
+            "model": self.settings.model,
+            "messages": asked if dialect.rung is Rung.SCHEMA else prompts.with_schema(asked, schema.body),
+            dialect.tokens_field: self.settings.max_tokens,
         }
         if dialect.sampling:
             payload |= {"temperature": 0, "seed": SEED}
         if dialect.rung is Rung.SCHEMA:
-            named = {"name": "decision", "strict": True, "schema": schema}
+            named = {"name": schema.name, "strict": True, "schema": schema.body}
             payload["response_format"] = {"type": "json_schema", "json_schema": named}
         elif dialect.rung is Rung.OBJECT:
             payload["response_format"] = {"type": "json_object"}
@@ -240,11 +310,12 @@ class Endpoint:
         said = body.decode(errors="replace")
         reason = f"HTTP {status}: {self.tidy(said)}"
         if 300 <= status < 400:
-            return _Failure(reason=f"HTTP {status}: redirected; set llm.base_url to the final address")
+            return _Failure(reason=f"HTTP {status}: redirected; set {self.section}.base_url to the final address")
         if (easier := simpler(dialect, status, said)) is not None:
             return _Failure(reason=reason, simpler=easier)
         wait_s = retry_after_s(headers.get("retry-after", ""), self._clock)
-        return _Failure(reason=reason, may_pass=status in TRANSIENT, wait_s=wait_s)
+        # A gateway may give up on a model that has worked.
+        return _Failure(reason=reason, may_pass=status in TRANSIENT, may_cost=status >= 500, wait_s=wait_s)
 
     def _error_inside(self, error: _Error | str, dialect: Dialect) -> _Failure:
         """Treat an error object inside HTTP 200 as the status it names; without one it may pass."""
@@ -252,14 +323,24 @@ class Endpoint:
         status = code if isinstance(code, int) else int(code) if code and code.isdecimal() else None
         reason = f"error inside HTTP 200: {self.tidy(message)} (code {status})"
         if status is None:
-            return _Failure(reason=reason, may_pass=True)
-        return _Failure(reason=reason, may_pass=status in TRANSIENT, simpler=simpler(dialect, status, message))
+            return _Failure(reason=reason, may_pass=True, may_cost=True)
+        easier = simpler(dialect, status, message)
+        return _Failure(reason=reason, may_pass=status in TRANSIENT, may_cost=easier is None, simpler=easier)
 
     def tidy(self, said: str) -> str:
         """Return text of the endpoint for a log line: one short line without the key."""
-        if self._key:
-            said = said.replace(self._key, "***")
-        return text.line(said, ERROR_CHARS_MAX)
+        return text.line(self._without_key(said), ERROR_CHARS_MAX)
+
+    def _without_key(self, said: str) -> str:
+        # An endpoint may send back what it was sent, and what it says is shown to the endpoints of other roles.
+        return said.replace(self._key, "***") if self._key else said
+
+
+def _sane(usage: Usage) -> Usage:
+    """Return the counts of tokens that can be counts; None for the others."""
+    counts = (usage.prompt_tokens, usage.completion_tokens)
+    known = [one if one is not None and 0 <= one <= USAGE_MAX else None for one in counts]
+    return Usage(prompt_tokens=known[0], completion_tokens=known[1])
 
 
 class ResponseTooLarge(Exception):

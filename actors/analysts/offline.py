@@ -49,6 +49,10 @@ class OfflineAnalyst:
     async def start(self) -> None:
         """Do nothing: the rules need nothing."""
 
+    def is_available(self) -> bool:
+        """Return True: rules are never away."""
+        return True
+
     async def close(self) -> None:
         """Do nothing."""
 

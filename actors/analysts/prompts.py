@@ -10,6 +10,7 @@ from typing import TypedDict
 
 import msgspec
 
+from actors.console import text
 from bus.records import Signal
 from config.settings import Llm
 
@@ -29,7 +30,8 @@ Fields, in this order:
 - reason: what speaks for and against the trade, at most 100 words. It must agree with the side.
 - side: "BUY", "SELL" or "HOLD". HOLD whenever the readings disagree or you are not sure.
 - sl_pips: distance of the stop in pips, from {low} to {high} x the daily volatility; null for HOLD.
-- tp_pips: distance of the target in pips, at least {ratio} x sl_pips; null for HOLD.
+- tp_pips: distance of the target in pips, at least {ratio} x sl_pips and at most {far} x the daily volatility;
+  null for HOLD.
 - confidence: from 0 to 1.
 
 Position size, leverage and account limits are none of your business. Answer with the JSON object and nothing else."""
@@ -57,7 +59,13 @@ def ask(signal: Signal, limits: Llm) -> list[ChatMessage]:
         low=f"{limits.sl_volatility_min:g}",
         high=f"{limits.sl_volatility_max:g}",
         ratio=f"{limits.reward_to_risk_min:g}",
+        far=f"{limits.tp_volatility_max:g}",
     )
+    return [{"role": "system", "content": system}, {"role": "user", "content": figures(signal, limits)}]
+
+
+def figures(signal: Signal, limits: Llm) -> str:
+    """Return what the scanner says of a signal, line by line."""
     volatility = signal.volatility_pips
     lines = [
         f"Pair: {signal.symbol}, bars: {signal.timeframe} up to {signal.bar_time}, source: {signal.source}",
@@ -67,13 +75,14 @@ def ask(signal: Signal, limits: Llm) -> list[ChatMessage]:
         "Readings:",
         *(f"- {name}: {value:+.4f} ({_MEANINGS.get(name, name)})" for name, value in sorted(signal.features.items())),
     ]
-    return [{"role": "system", "content": system}, {"role": "user", "content": "\n".join(lines)}]
+    return "\n".join(lines)
 
 
 def repair(asked: list[ChatMessage], answer: str, problem: str) -> list[ChatMessage]:
     """Return the messages that ask once more, saying what was wrong."""
+    echoed = text.clean(answer, ECHO_CHARS_MAX)
     # An empty assistant message is refused by some endpoints.
-    echo: list[ChatMessage] = [{"role": "assistant", "content": answer[:ECHO_CHARS_MAX]}] if answer.strip() else []
+    echo: list[ChatMessage] = [{"role": "assistant", "content": echoed}] if echoed else []
     again = (
         f"That was no valid answer: {problem}. Answer again with one JSON object of the fields above and nothing else."
     )
@@ -82,8 +91,8 @@ def repair(asked: list[ChatMessage], answer: str, problem: str) -> list[ChatMess
 
 def with_schema(asked: list[ChatMessage], schema: dict[str, object]) -> list[ChatMessage]:
     """Return the messages with the answer's JSON schema written into the first one."""
-    text = f"{asked[0]['content']}\n\nJSON schema of the answer:\n{msgspec.json.encode(schema).decode()}"
-    return [{"role": asked[0]["role"], "content": text}, *asked[1:]]
+    told = f"{asked[0]['content']}\n\nJSON schema of the answer:\n{msgspec.json.encode(schema).decode()}"
+    return [{"role": asked[0]["role"], "content": told}, *asked[1:]]
 
 
 def digest(asked: list[ChatMessage]) -> str:

@@ -14,6 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from actors.console import text
+from actors.market import pips
+from actors.market.errors import BadBars
 from bus.records import Signal, TradeIntent
 from bus.vocabulary import DecisionSide
 from config.settings import Llm
@@ -22,7 +24,10 @@ REASON_CHARS_MAX = 2_000
 REPORT_CHARS_MAX = 40_000
 STATE_CHARS_MAX = 40_000
 
-Rule = Literal["signal", "symbol", "side", "numbers", "confidence", "stop_distance", "reward_to_risk", "contradiction"]
+Rule = Literal[
+    "signal", "symbol", "side", "numbers", "confidence", "stop_distance", "reward_to_risk", "target_distance", "price",
+    "contradiction",
+]  # fmt: skip
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -65,13 +70,15 @@ def check(verdict: Verdict, signal: Signal, limits: Llm) -> Verdict | Refusal:
     """Return the verdict when it may become a trade (or is HOLD), else the refusal.
 
     A stop must lie within `sl_volatility_min` .. `sl_volatility_max` times the signal's daily volatility, and the
-    target must be at least `reward_to_risk_min` times the stop. The text must not say the opposite of the side.
+    target must be at least `reward_to_risk_min` times the stop and at most `tp_volatility_max` times that volatility.
+    Counted from the signal's last close, both must be prices. The text must not say the opposite of the side.
     """
     if verdict.side == "HOLD":
         return msgspec.structs.replace(verdict, sl_pips=None, tp_pips=None)
     return (
         _check_numbers(verdict)
         or _check_distances(verdict, signal, limits)
+        or _check_prices(verdict, signal)
         or _check_prose(verdict.side, verdict.reason)
         or verdict
     )
@@ -106,6 +113,27 @@ def _check_distances(verdict: Verdict, signal: Signal, limits: Llm) -> Refusal |
             reason=f"tp_pips was {tp:g} for sl_pips {sl:g}; allowed: at least {limits.reward_to_risk_min * sl:.1f} "
             f"(reward to risk of {limits.reward_to_risk_min:g})",
         )
+    if tp > (furthest := limits.tp_volatility_max * volatility):
+        return Refusal(
+            rule="target_distance",
+            reason=f"tp_pips was {tp:g}; allowed: at most {furthest:.1f} "
+            f"({limits.tp_volatility_max:g} x the volatility of {volatility:.1f} pips)",
+        )
+    return None
+
+
+def _check_prices(verdict: Verdict, signal: Signal) -> Refusal | None:
+    """Refuse distances that lead from the last close to something that is no price."""
+    close = signal.close
+    if not math.isfinite(close) or close <= 0:
+        return Refusal(rule="signal", reason=f"the last close was {close}; no stop can be placed from it")
+    try:
+        pip = pips.pip(signal.symbol)
+    except BadBars as error:
+        return Refusal(rule="signal", reason=str(error))
+    name, below = ("sl_pips", verdict.sl_pips) if verdict.side == "BUY" else ("tp_pips", verdict.tp_pips)
+    if close - (below or 0.0) * pip <= 0:
+        return Refusal(rule="price", reason=f"{name} was {below:g}; from the close of {close:g} that is no price")
     return None
 
 

@@ -16,7 +16,7 @@ from datetime import date
 from importlib import metadata, util
 from pathlib import Path
 
-from actors.analysts import openai
+from actors.analysts import endpoints
 from actors.compliance import rulebook
 from actors.compliance.rulebook import RuleSet
 from actors.console import findings, telegram
@@ -176,8 +176,8 @@ def secrets(settings: Settings) -> tuple[dict[str, str], list[Finding]]:
     """Return the secrets that this profile needs, by variable, and whether they are there. They are never shown."""
     names = [settings.broker.secret_env] if settings.broker.is_live else []
     found, said = {}, []
-    if settings.llm.analyst == "openai" and not openai.is_here(settings.llm):
-        names.append(settings.llm.api_key_env)
+    specs = endpoints.specs(settings.llm).values()
+    names += sorted({spec.api_key_env for spec in specs if not endpoints.is_here(spec)})
     for name in names:
         try:
             found[name] = load.secret(name)

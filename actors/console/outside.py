@@ -7,7 +7,6 @@ requests go to the broker; after a refused login none follows.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -15,8 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from actors.analysts import chat
-from actors.analysts.openai import OpenAiAnalyst
+from actors.analysts import briefing, chat, endpoints, roles
 from actors.broker import factory
 from actors.broker.account import Account
 from actors.broker.errors import Blocked, BrokerError, BudgetSpent, Refused, Unauthorised, Unreadable
@@ -29,7 +27,7 @@ from actors.console.findings import LOGIN_REFUSED, UNREACHABLE, Finding
 from actors.watch import ladder
 from bus.clock import Clock
 from config.load import ConfigError
-from config.settings import Broker, Settings
+from config.settings import Broker, Llm, LlmEndpoint, Settings
 
 REQUESTS_MAX = 8  # five when nothing goes wrong: login, balance, instruments, quotes, positions
 SKEW_S_WARN = 5.0
@@ -244,24 +242,34 @@ def symbols(wanted: Collection[str], listed: dict[str, Instrument]) -> list[Find
 
 
 async def language_model(settings: Settings, clock: Clock) -> list[Finding]:
-    """Ask the endpoint for its models, once; costs no token. Nothing to say when the analyst needs none."""
-    if settings.llm.analyst != "openai":
-        return []
-    where, fix = settings.llm.base_url, "check llm.base_url (it usually ends in /v1) and llm.model"
+    """Ask each endpoint for its models, once; costs no token. Nothing to say when the analyst needs none."""
+    found = [await _endpoint(name, spec, settings.llm, clock) for name, spec in endpoints.specs(settings.llm).items()]
+    if settings.llm.analyst == "panel":
+        try:
+            roles.load(settings.llm.roles_folder)
+            briefing.read(settings.llm.briefing_path)
+        except ConfigError as error:
+            found.append(findings.fail("llm", str(error), "put the file right, or take its setting out"))
+    return found
+
+
+async def _endpoint(name: str, spec: LlmEndpoint, llm: Llm, clock: Clock) -> Finding:
+    section = endpoints.section_of(name, llm)
+    where, fix = spec.base_url, f"check {section}.base_url (it usually ends in /v1) and {section}.model"
     try:
-        analyst = OpenAiAnalyst(settings.llm, clock, random.Random())
+        endpoint = endpoints.service(name, spec, llm, clock)
     except ConfigError as error:
-        return [findings.fail("llm", str(error), "put it right in the profile or in .env")]
+        return findings.fail("llm", str(error), "put it right in the profile or in .env")
     try:
         async with asyncio.timeout(LLM_S):
-            is_listed = await analyst.lists_the_model()
+            is_listed = await endpoint.lists_the_model()
     except ConfigError as error:
-        return [findings.fail("llm", str(error), f"put the right key into {settings.llm.api_key_env}")]
+        return findings.fail("llm", str(error), f"put the right key into {spec.api_key_env}")
     except (httpx.HTTPError, httpx.InvalidURL, chat.ResponseTooLarge, TimeoutError) as error:
         said = f"{where}: {type(error).__name__} {error}".strip()
-        return [findings.fail("llm", said, "is it running? Intents wait for it", UNREACHABLE)]
+        return findings.fail("llm", said, "is it running? Intents wait for it", UNREACHABLE)
     finally:
-        await analyst.close()
+        await endpoint.close()
     if is_listed:
-        return [findings.ok("llm", f"{settings.llm.model} at {where}")]
-    return [findings.warn("llm", f"{where} answered, but does not list the model {settings.llm.model}", fix)]
+        return findings.ok("llm", f"{spec.model} at {where}")
+    return findings.warn("llm", f"{where} answered, but does not list the model {spec.model}", fix)

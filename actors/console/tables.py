@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.console import text
-from bus.records import DecisionRecord, EquitySample, Halt, Order, TradeIntent, Transition, Worker
+from bus.records import DecisionRecord, EquitySample, Halt, LlmDay, Order, TradeIntent, Transition, Worker
+from config import dollars
 
 CELL_CHARS_MAX = 300
 REPORT_CHARS_MAX = 40_000
@@ -68,7 +69,10 @@ class Row(Struct, frozen=True, kw_only=True):
 
 
 class Overview(Struct, frozen=True, kw_only=True):
-    """The pipeline at a glance, as the database has it. `requests` are reads and writes of the newest equity's day."""
+    """The pipeline at a glance, as the database has it. `requests` are reads and writes of the newest equity's day.
+
+    `models` is what language models cost today, in UTC.
+    """
 
     profile: str
     database: str
@@ -79,6 +83,7 @@ class Overview(Struct, frozen=True, kw_only=True):
     positions: list[TradeIntent]
     equity: EquitySample | None
     requests: tuple[int, int] | None
+    models: LlmDay | None = None
 
 
 def console(file: IO[str]) -> Console:
@@ -122,6 +127,8 @@ def show_overview(out: Console, found: Overview, now: datetime, dead_s: float) -
         )
         if found.requests is not None:
             out.print(_cell(f"requests  {sum(found.requests)} on {sample.day} ({found.requests[1]} writes)"))
+    if (models := found.models) is not None and (models.calls or models.refusals):
+        out.print(_cell(f"models    {_models(models)}"))
     if not found.workers:
         return
     table = _table("process", "state", "pid", "beat", "holds", "slots", "done")
@@ -133,6 +140,15 @@ def show_overview(out: Console, found: Overview, now: datetime, dead_s: float) -
             text.age(worker.last_beat_at, now), str(worker.holding), str(worker.capacity), str(worker.progress),
         )  # fmt: skip
     out.print(table)
+
+
+def _models(found: LlmDay) -> str:
+    """Return what language models cost on a day; what is reserved and not settled may still come on top."""
+    cost, reserved = dollars.text(found.cost_micros), dollars.text(found.reserved_micros)
+    said = f"{found.calls} calls, {found.tokens:,} tokens, ${cost} on {found.day} (UTC)"
+    if found.reserved_tokens:
+        said += f", reserved {found.reserved_tokens:,} and ${reserved}"
+    return said + (f"; {found.refusals} refused" if found.refusals else "")
 
 
 def show_intents(out: Console, rows: list[Row], now: datetime) -> None:

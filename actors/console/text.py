@@ -10,8 +10,12 @@ from datetime import datetime
 
 from bus import clock
 
-# Control and escape characters, invisible and direction-changing ones, halves of surrogate pairs.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+# Control and escape characters; invisible, joining and direction-changing ones; tags and variation selectors, which
+# carry text that nobody sees; line and paragraph separators; private and unassigned ones; halves of surrogate pairs.
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    r"\u2060-\u206f\u3164\ud800-\uf8ff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff\U000e0000-\U0010ffff]"
+)
 
 
 def clean(text: str, chars_max: int) -> str:

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.market.errors import BadBars
+from actors.market.pips import pip as pip
 
 GAP_DAYS_MAX = 7  # weekends and holidays of a fixing are shorter; anything longer is a hole
 JUMP_RATIO_MAX = 0.25  # close to close in one bar; the franc's worst day of 2015 was below 20%
 STUCK_BARS = 20  # a feed that repeats one close for so long no longer works
-METALS = frozenset({"XAU", "XAG", "XPT", "XPD"})
 
 Floats = NDArray[np.float64]
 Dates = NDArray[np.datetime64]
@@ -75,17 +75,6 @@ class Bars:
 def to_date(moment: np.datetime64) -> date:
     """Return a datetime64[D] as a date."""
     return date.fromisoformat(str(moment.astype("datetime64[D]")))
-
-
-def pip(symbol: str) -> float:
-    """Return the size of a pip as a price: 0.01 for pairs quoted in JPY, else 0.0001.
-
-    Raises:
-        BadBars: a metal, which has no standard pip.
-    """
-    if symbol[:3] in METALS:
-        raise BadBars(symbol, "metals have no standard pip; only FX pairs can be ranked")
-    return 0.01 if symbol.endswith("JPY") else 0.0001
 
 
 def without_unfinished(bars: Bars, today: date) -> tuple[Bars, bool]:

@@ -28,7 +28,7 @@ ACTIONS = ("kill", "drop", "stop 2.5", "error")  # a stop that outlasts the watc
 NOT_HERE = ("pilot.", "dashboard.")  # the operator's command lines
 NEVER: dict[str, str] = dict.fromkeys(
     (*workloads.told("paper.report"), *workloads.both("paper.take_ack")), "the paper broker tells the store nothing"
-) | dict.fromkeys(workloads.told("llm.report"), "analysts report nothing beside their verdicts") | dict.fromkeys(
+) | dict.fromkeys(
     workloads.told("scanner.invalidate"), "the scanner takes nothing back; the message is for scanners that do"
 ) | dict.fromkeys(
     workloads.told("executor.count_requests"), "only for a store that goes away in the middle of reconciling"

@@ -29,7 +29,9 @@ HANG_S = 2.5  # how long a silent language model is waited for: longer than an a
 STOPPED_S = 30
 LISTENS = 5.0
 SILENT_S = 4.0  # twice as long as a grant is waited for
-CHAT: Changes = {"llm": {"analyst": "openai", "model": "test-model", "deadline_s": HANG_S}}
+_CHAT = {"analyst": "openai", "model": "test-model", "deadline_s": HANG_S}
+CHAT: Changes = {"llm": _CHAT | {"breaker_failures_max": 100}}
+FRAGILE: Changes = {"llm": _CHAT | {"breaker_failures_max": 1, "breaker_wait_s": 0.2}}
 
 
 class Turn:
@@ -95,6 +97,9 @@ class Model:
 
     def falls_silent(self) -> None:
         self.server.default = llm_server.Step(body=None)
+
+    def fails(self) -> None:
+        self.server.default = llm_server.error_step(402, "no credit")
 
     def decides(self) -> None:
         self.server.default = llm_server.completion(llm_server.decision())
@@ -322,6 +327,16 @@ def silent_model(turn: Turn) -> None:
     turn.model().decides()
 
 
+def failing_model(turn: Turn) -> None:
+    """One failure opens the breaker and is reported; the probe brings the model back, which is reported, too."""
+    turn.model().fails()
+    for point in turn.points:
+        turn.arm(point)
+        turn.rig.feed(1)
+        turn.wait(point)
+    turn.model().decides()
+
+
 def withdrawn(turn: Turn) -> None:
     """The operator cancels what is being analysed."""
     turn.model().falls_silent()
@@ -454,6 +469,9 @@ ALL: tuple[Workload, ...] = (
     Workload((*both("monitor.adopt"), *told("monitor.adopt")), adopted, changes=ADOPTING),
     Workload(both("executor.take_withdraw"), settled_by_the_operator),
     Workload(both("llm.request"), asked_model, needs_model=True, changes=CHAT),
+    Workload(told("llm.reserve_tokens"), asked_model, needs_model=True, changes=CHAT),
+    Workload(told("llm.settle_tokens"), asked_model, needs_model=True, changes=CHAT),
+    Workload(told("llm.report"), failing_model, needs_model=True, changes=FRAGILE),
     Workload(told("llm.analysis_failed"), silent_model, needs_model=True, changes=CHAT),
     Workload(both("llm.take_withdraw", "store.send_withdraw"), withdrawn, needs_model=True, changes=CHAT),
     Workload(told("llm.release"), stopped_while_analysing, needs_model=True, changes=CHAT),

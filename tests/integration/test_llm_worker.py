@@ -10,7 +10,7 @@ import pytest
 
 from actors import llm
 from actors.analysts import registry
-from actors.analysts.analyst import AnalysisError
+from actors.analysts.analyst import AnalysisError, Unavailable
 from actors.analysts.verdict import Verdict
 from bus import failpoints
 from bus.failpoints import FailpointError
@@ -35,6 +35,7 @@ class Scripted:
         self.began: list[str] = []
         self.cancelled: list[str] = []
         self.closed = False
+        self.available = True
         self.start_error: Exception | None = None
         self.verdict: Callable[[TradeIntent], Verdict] = lambda intent: Verdict(
             side="BUY", reason="up", confidence=0.5, sl_pips=60.0, tp_pips=120.0, report="# BUY", state_json="{}"
@@ -43,6 +44,9 @@ class Scripted:
     async def start(self) -> None:
         if self.start_error is not None:
             raise self.start_error
+
+    def is_available(self) -> bool:
+        return self.available
 
     async def close(self) -> None:
         self.closed = True
@@ -60,7 +64,7 @@ class Scripted:
 @pytest.fixture
 def analyst(monkeypatch: pytest.MonkeyPatch) -> Scripted:
     found = Scripted()
-    monkeypatch.setattr(registry, "build", lambda settings, clock: found)
+    monkeypatch.setattr(registry, "build", lambda *_: found)
     return found
 
 
@@ -266,6 +270,38 @@ async def test_work_beyond_the_slots_is_given_back(store: PuppetStore, analyst: 
         analyst.gate.set()
     assert [(told.intent_id, told.reason) for told in store.of(Release)] == [("b", "no free slot")]
     assert analyst.began == ["a"]
+
+
+async def test_while_the_analyst_cannot_judge_there_is_no_capacity_and_nothing_is_tried(
+    store: PuppetStore, analyst: Scripted, tmp_path: Path
+) -> None:
+    analyst.available = False
+    async with worker(store, settings(), tmp_path) as found:
+        await eventually(lambda: is_ready(store))
+        assert store.beats[-1].capacity == 0
+        store.tell(work("a"))
+        await eventually(lambda: store.of(Release) and not found.beat().holding)
+        analyst.available = True
+        await eventually(lambda: store.beats[-1].capacity == 2)
+        store.tell(work("b"))
+        await eventually(lambda: store.of(Decide))
+    assert [(told.intent_id, told.reason) for told in store.of(Release)] == [("a", "the analyst cannot judge now")]
+    assert (analyst.began, store.of(AnalysisFailed)) == (["b"], [])
+
+
+async def test_an_analysis_that_could_ask_nobody_is_given_back_and_costs_no_attempt(
+    store: PuppetStore, analyst: Scripted, tmp_path: Path
+) -> None:
+    def away(intent: TradeIntent) -> Verdict:
+        raise Unavailable("host is known to be away\x1b[2J")
+
+    analyst.verdict = away
+    async with worker(store, settings(), tmp_path) as found:
+        await eventually(lambda: is_ready(store))
+        store.tell(work(epoch=3))
+        await eventually(lambda: store.of(Release) and not found.beat().holding)
+    assert [(told.epoch, told.reason) for told in store.of(Release)] == [(3, "host is known to be away[2J")]
+    assert store.of(AnalysisFailed) == []
 
 
 async def test_the_next_work_may_come_together_with_the_ack(

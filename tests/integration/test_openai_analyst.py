@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -14,7 +13,7 @@ import msgspec
 import pytest
 from loguru import logger
 
-from actors.analysts import chat, openai, registry, verdict
+from actors.analysts import chat, endpoints, registry, service, verdict
 from actors.analysts.analyst import AnalysisError
 from actors.analysts.chat import Dialect, Rung
 from actors.analysts.openai import OpenAiAnalyst
@@ -22,7 +21,7 @@ from bus.clock import SystemClock
 from config import load
 from config.load import ConfigError
 from config.settings import Llm
-from tests.kit.analysis import a_signal, an_intent
+from tests.kit.analysis import a_signal, an_intent, granted
 from tests.kit.eventually import eventually_async
 from tests.kit.llm_server import LlmServer, Step, completion, decision, error_step, json_step
 
@@ -54,9 +53,15 @@ def settings(url: str, **changes: object) -> Llm:
     return Llm(**(usual | changes))  # type: ignore[arg-type]
 
 
+def an_analyst(found: Llm) -> OpenAiAnalyst:
+    clock = SystemClock()
+    served = {endpoints.ONLY: endpoints.service(endpoints.ONLY, found, found, clock, backoff_s=0.01)}
+    return OpenAiAnalyst(found, clock, served, granted)
+
+
 @asynccontextmanager
 async def analyst(server: LlmServer, **changes: object) -> AsyncIterator[OpenAiAnalyst]:
-    found = OpenAiAnalyst(settings(server.url, **changes), SystemClock(), random.Random(1), backoff_s=0.01)
+    found = an_analyst(settings(server.url, **changes))
     try:
         yield found
     finally:
@@ -139,14 +144,14 @@ async def test_an_endpoint_that_lists_no_models_or_is_busy_is_no_error(server: L
 
 
 async def test_an_endpoint_that_is_away_at_start_is_no_error_of_the_settings(lines: list[str]) -> None:
-    found = OpenAiAnalyst(settings("http://127.0.0.1:1/v1"), SystemClock(), random.Random(1))
+    found = an_analyst(settings("http://127.0.0.1:1/v1"))
     await found.start()
     await found.close()
     assert "cannot be reached yet" in "".join(lines)
 
 
 async def test_a_silent_endpoint_does_not_hold_up_the_start(server: LlmServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai, "START_S", 0.1)
+    monkeypatch.setattr(service, "START_S", 0.1)
     server.models = Step(body=None)
     async with analyst(server) as found:
         await found.start()
@@ -261,7 +266,7 @@ async def test_a_final_error_is_not_tried_again(
 
 
 async def test_an_endpoint_that_is_away_is_an_analysis_error() -> None:
-    found = OpenAiAnalyst(settings("http://127.0.0.1:1/v1"), SystemClock(), random.Random(1), backoff_s=0.01)
+    found = an_analyst(settings("http://127.0.0.1:1/v1"))
     with pytest.raises(AnalysisError, match="3 requests"):
         await found.analyse(an_intent(), 5.0)
     await found.close()

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from actors.analysts import roles
 from actors.compliance import day as days
 from actors.compliance import rulebook
 from actors.console import findings, machine, outside
@@ -338,6 +339,20 @@ async def test_language_model_that_is_away_is_unreachable(folder: Path, server: 
     more = '[llm]\nanalyst = "openai"\nbase_url = "http://127.0.0.1:9/v1"\nmodel = "m"\n'
     code, found, _ = await report(profile(folder, server, more=more))
     assert (code, found["llm"][0]["code"]) == (69, 69)
+
+
+async def test_each_endpoint_of_a_panel_is_asked_and_a_wrong_file_of_it_is_said(folder: Path, server: Server) -> None:
+    server.on("/effective-instruments", two_symbols())
+    async with LlmServer() as first, LlmServer() as second:
+        first.models = second.models = json_step({"data": [{"id": "m"}]})
+        more = '[llm]\nanalyst = "panel"\nbriefing_path = "/nowhere/briefing.md"\n[llm.roles]\n'
+        more += "".join(f'{role} = "{"b" if role == "judge" else "a"}"\n' for role in roles.MAY_SEE)
+        for name, endpoint in (("a", first), ("b", second)):
+            more += f'[llm.endpoints.{name}]\nbase_url = "{endpoint.url}"\nmodel = "m"\n'
+        code, found, _ = await report(profile(folder, server, more=more))
+    assert (code, [one["state"] for one in found["llm"]]) == (78, ["ok", "ok", "fail"])
+    assert "/nowhere/briefing.md" in found["llm"][2]["found"]
+    assert [len(first.requests), len(second.requests)] == [1, 1]
 
 
 # ── single checks ───────────────────────────────────────────────────────────

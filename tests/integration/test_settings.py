@@ -14,6 +14,8 @@ from config.load import ConfigError
 
 NOT_ROOT = pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
 
+ROLES_AT_A = "[llm.roles]\n" + "\n".join(f"{role} = 'a'" for role in ("technical", "macro", "bull", "bear", "judge"))
+
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +66,20 @@ def refused(tmp_path: Path, toml: str | bytes) -> str:
         ("symbols = ['EURUSD', 'EURUSD', 'GBPUSD', 'USDJPY']", "symbols names one pair twice: EURUSD, EURUSD"),
         ("symbols = ['EURUSD', 'GBPUSD']", "scanner.top_k was 3; "),
         ("[llm]\nsl_volatility_min = 6", "llm.sl_volatility_min was 6.0; must be below llm.sl_volatility_max = 5.0"),
+        ("[llm]\ntp_volatility_max = 0.1", "llm.tp_volatility_max was 0.1; must be at least llm.reward_to_risk_min x"),
+        ("[llm]\nanalyst = 'panel'", "llm.roles is missing; llm.analyst = 'panel' needs an endpoint for each role"),
+        ("[llm.roles]\ntechnical = 'a'\nmacro = 'a'\nbull = 'a'\nbear = 'a'", "llm.roles.judge is missing"),
+        (
+            f"{ROLES_AT_A}\n[llm.endpoints.b]\nmodel = 'm'",
+            "llm.roles.technical was 'a'; endpoints under [llm.endpoints]: b",
+        ),
+        (f"{ROLES_AT_A}\nrisk = 'a'", "llm.roles.risk is not a setting"),
+        ("[llm.endpoints.a]\nprice_in = '-1'", "llm.endpoints[...].price_in is wrong; allowed: "),
+        ("[llm.endpoints.a]\nprice_in = 0.15", "llm.endpoints[...].price_in is wrong; allowed: `str | null`, got"),
+        ("[llm]\nday_cost_max = 1.5", "llm.day_cost_max was 1.5; allowed: "),
+        ("[llm]\nday_tokens_max = -1", "llm.day_tokens_max was -1; allowed: "),
+        ("[llm]\nbriefing_path = 'news.md'", "llm.briefing_path was 'news.md'; allowed: "),
+        ("[llm]\nroles_folder = 'roles'", "llm.roles_folder was 'roles'; allowed: "),
         ("[llm", "mine.toml: "),
         (b"\xff\xfe", "mine.toml: "),
         ("a = 1\na = 2", "mine.toml: "),

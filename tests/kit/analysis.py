@@ -1,4 +1,4 @@
-"""Builders of signals and intents for tests of the analysts."""
+"""Builders of signals and intents for tests of the analysts, and a store that grants them every call."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
+from bus import messages
 from bus.records import Signal, TradeIntent
-from bus.vocabulary import Status
+from bus.vocabulary import Outcome, Status
 
 TREND_UP = {
     "ret_5": 0.004, "ret_20": 0.012, "ret_60": 0.03, "sma_20_dist": 0.006, "sma_60_dist": 0.014, "rsi_14": 61.0,
@@ -43,3 +44,8 @@ def an_intent(signal: Signal | None = None, **changes: Any) -> TradeIntent:
         "epoch": 1, "attempts": 1,
     }  # fmt: skip
     return TradeIntent(**(usual | changes))
+
+
+async def granted(command: messages.Command) -> messages.Ack:
+    """Answer as a store without limits does."""
+    return messages.Ack(id="x", outcome=Outcome.APPLIED)

@@ -84,6 +84,13 @@ BODIES: tuple[tuple[Role, messages.Beat | messages.Command], ...] = (
     (Role.MONITOR, messages.RaiseMarks(marks=(a_mark(),))),
     (Role.EXECUTOR, messages.GrantRequests(day="2026-11-02", reads=20, writes=4)),
     (Role.EXECUTOR, messages.ReturnRequests(day="2026-11-02", reads=11, writes=3)),
+    (Role.LLM, messages.ReserveTokens(day="2026-11-02", endpoint="llm", tokens=6_000, cost_micros=4_200)),
+    (
+        Role.LLM,
+        messages.SettleTokens(
+            day="2026-11-02", endpoint="llm", reserved_tokens=6_000, reserved_micros=4_200, tokens=900, cost_micros=610
+        ),
+    ),
     (Role.PILOT, messages.Pause(operator="me", reason="holiday", until="2026-11-03T07:00:00.000Z")),
     (Role.PILOT, messages.Resume(operator="me", reason="back", halt_id=4)),
     (Role.PILOT, messages.Flatten(operator="me", reason="news")),

@@ -1,6 +1,7 @@
 """A small OpenAI-compatible server on a free loopback port: scripted answers and faults, every request recorded.
 
-Real HTTP over a real socket. Steps are used in order; when none is left, the last resort is `default`.
+Real HTTP over a real socket. Steps are used in order; when none is left, `respond` chooses by the request, and the
+last resort is `default`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -72,6 +74,7 @@ class LlmServer:
         self.script: deque[Step] = deque()
         self.models: Step = json_step({"object": "list", "data": [{"id": "test-model", "object": "model"}]})
         self.default: Step = completion(decision())
+        self.respond: Callable[[Request], Step] | None = None
         self.requests: list[Request] = []
         self.url = ""
         self._connections: set[asyncio.Task[None]] = set()
@@ -110,6 +113,9 @@ class LlmServer:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
+    def _chosen(self, request: Request) -> Step:
+        return self.default if self.respond is None else self.respond(request)
+
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Serve one request. False when the connection is done."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -120,7 +126,7 @@ class LlmServer:
         if path == "/v1/models":
             step = self.models
         elif path == "/v1/chat/completions":
-            step = self.script.popleft() if self.script else self.default
+            step = self.script.popleft() if self.script else self._chosen(self.requests[-1])
         else:
             step = error_step(404, f"no such path {path}")
         if step.wait is not None:

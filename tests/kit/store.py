@@ -11,7 +11,7 @@ from bus import messages
 from bus.messages import Ack, Beat, Command, Envelope, FromStore, Held, Peer
 from bus.records import Certificate, Order, OrderPlan, TradeIntent
 from bus.vocabulary import Role, State
-from config.settings import Bus, Store
+from config.settings import Bus, Llm, Store
 from store import connection
 from store.certificate import Gate
 from store.writer import Writer
@@ -38,8 +38,10 @@ class StoreHarness:
         db: apsw.Connection | None = None,
         clock: ManualClock | None = None,
         gate: Gate | None = None,
+        llm: Llm | None = None,
         **settings: float,
     ) -> None:
+        self.llm = llm or Llm()
         self.db = db or memory_db()
         self.gate = gate or a_gate()
         self.clock = clock or ManualClock()
@@ -50,7 +52,8 @@ class StoreHarness:
     def restart(self) -> None:
         """Begin a new life of the store over the same database."""
         self.writer = Writer(
-            self.db, self.settings, Bus(), self.gate, now=self.clock.now(), now_s=self.clock.monotonic()
+            self.db, self.settings, Bus(), self.gate,
+            now=self.clock.now(), now_s=self.clock.monotonic(), llm=self.llm,
         )  # fmt: skip
         self.read = self.writer.read
 

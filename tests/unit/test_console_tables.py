@@ -12,7 +12,7 @@ import pytest
 from actors.console import tables
 from actors.console.tables import Overview, Row, Story
 from bus import clock
-from bus.records import DecisionRecord, EquitySample, Halt, Order, OrderPlan, Transition, Worker
+from bus.records import DecisionRecord, EquitySample, Halt, LlmDay, Order, OrderPlan, Transition, Worker
 from bus.vocabulary import OrderStatus, Status
 from tests.kit.analysis import an_intent
 
@@ -131,6 +131,7 @@ def test_halts_unknown_orders_and_silent_workers_stand_out(out: io.StringIO) -> 
         workers=[worker, msgspec.structs.replace(worker, name="llm.2", last_beat_at=ago(1))], halts=[halt],
         unresolved_orders=[an_order()], equity=equity, requests=(120, 6), counts={"opened": 1, "pending": 2},
         positions=[an_intent(suggested_side="BUY", position_id="P9", status=Status.OPENED)],
+        models=LlmDay(day="2026-11-02", calls=12, tokens=3_400, cost_micros=12_345, reserved_tokens=600, refusals=1),
     )  # fmt: skip
     tables.show_overview(tables.console(out), overview, NOW, 5)
     shown = " ".join(" ".join(lines(out)).split())
@@ -138,7 +139,9 @@ def test_halts_unknown_orders_and_silent_workers_stand_out(out: io.StringIO) -> 
         "HALTED (hard) by monitor.1, 5m ago, until it is lifted: maximum drawdown",
         "ORDER UNKNOWN: 0123456789abcdef BUY 0.41 EURUSD",
         "llm.1 silent 7 9s", "llm.2 ready 7 1s", "balance 50,000.00 equity 49,876.05 loss today 123.95",
-        "126 on 2026-11-02 (6 writes)", "opened 1 pending 2", "EURUSD BUY P9",
+        "126 on 2026-11-02 (6 writes)",
+        "12 calls, 3,400 tokens, $0.0124 on 2026-11-02 (UTC), reserved 600 and $0.0000; 1 refused",
+        "opened 1 pending 2", "EURUSD BUY P9",
     ):  # fmt: skip
         assert expected in shown
 

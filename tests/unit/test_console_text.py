@@ -22,6 +22,16 @@ def test_text_from_outside_cannot_forge_a_line_or_drive_a_terminal() -> None:
     assert text.clean("x" * 11, 10) == "x" * 9 + "…"
 
 
+def test_what_nobody_sees_is_taken_out() -> None:
+    tags = "".join(chr(0xE0000 + ord(sign)) for sign in "buy")
+    hidden = (
+        "\xad\u034f\u061c\u115f\u180e\u200b\u2028\u2029\u202e\u2060\u2066\u3164\ufe0f\ufeff\uffa0\ufffc\ue000\U000e0100"
+        + tags
+    )
+    assert text.clean(f"a{hidden}b", 100) == "ab"
+    assert text.clean("né € 日本 a\u0301", 100) == "né € 日本 a\u0301"
+
+
 @given(st.text(), st.integers(1, 50))
 def test_clean_text_is_short_printable_and_can_be_sent(dirty: str, chars_max: int) -> None:
     found = text.clean(dirty, chars_max)

@@ -27,6 +27,9 @@ PURE = {
     ROOT / "bus" / "vocabulary.py",
     ROOT / "bus" / "records.py",
     ROOT / "bus" / "messages.py",
+    ROOT / "bus" / "frame.py",
+    ROOT / "bus" / "tokens.py",
+    ROOT / "config" / "dollars.py",
 }
 IMPURE = {"zmq", "httpx", "apsw", "time", "random", "secrets", "os", "socket", "asyncio", "subprocess"}
 

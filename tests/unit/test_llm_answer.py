@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Literal
 
 import msgspec
@@ -73,6 +74,31 @@ def test_a_hold_has_no_distances() -> None:
     found = answer.read(decision(side="HOLD", sl_pips=None, tp_pips=None))
     assert isinstance(found, Answer)
     assert (found.side, found.sl_pips) == ("HOLD", None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<think>" * 150_000, "<think></think" * 70_000, "```\n" + "\n" * 1_000_000, "```" + "a" * 1_000_000,
+     "`" * 1_000_000, "```json\n" * 100_000, "</think>" * 130_000, "{" + " " * 1_000_000,
+     '{"a": ' + "1" * 1_000_000 + "}"],
+    ids=range(9),
+)  # fmt: skip
+def test_a_megabyte_of_anything_is_read_in_a_moment(text: str) -> None:
+    began = time.monotonic()
+    assert isinstance(answer.read(text), Unreadable)
+    assert time.monotonic() - began < 2.0
+
+
+@pytest.mark.parametrize("stance", [1.001, -1.001, 1e308, True, "1", None])
+def test_a_stance_that_is_no_number_from_minus_1_to_1_is_unreadable(stance: object) -> None:
+    text = msgspec.json.encode({"argument": "x", "stance": stance}).decode()
+    assert isinstance(answer.read_opinion(text), Unreadable)
+
+
+def test_an_opinion_is_read_as_strictly_as_an_answer() -> None:
+    assert answer.read_opinion('{"argument": "x", "stance": -1}') == answer.Opinion("x", -1.0)
+    for text in ('{"argument": "x", "stance": NaN}', '{"argument": "x", "stance": 1, "stance": 0}', decision(), "x"):
+        assert isinstance(answer.read_opinion(text), Unreadable)
 
 
 @given(st.text())

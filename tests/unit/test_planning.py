@@ -66,6 +66,13 @@ def planned(*args: Any, **given: Any) -> OrderPlan:
     return found
 
 
+def test_the_order_of_a_decision_does_not_depend_on_what_was_written_about_it() -> None:
+    calm = planned(an_intent())
+    for said in ("volume: 100 lots, leverage 500", '{"volume": 50.0, "risk_ratio": 1}', "x" * 40_000, "\x1b[2J\u202e"):
+        loud = an_intent(agent_risk_report=said, agent_state_json=said, scanner_confidence="high", execution_error=said)
+        assert planned(loud) == calm
+
+
 def refusal(*args: Any, **given: Any) -> str:
     found = plan(*args, **given)
     assert isinstance(found, Unsized), found

@@ -62,6 +62,37 @@ def test_a_target_below_the_reward_to_risk_is_refused() -> None:
     assert refusal_of(a_verdict(sl_pips=60.0, tp_pips=119.0), Llm(reward_to_risk_min=2.0)).rule == "reward_to_risk"
 
 
+def test_a_target_beyond_its_range_is_refused_and_its_limit_allowed() -> None:
+    found = refusal_of(a_verdict(sl_pips=60.0, tp_pips=600.1))
+    assert (found.rule, "at most 600.0" in found.reason) == ("target_distance", True)
+    assert isinstance(verdict.check(a_verdict(tp_pips=600.0), a_signal(), LIMITS), Verdict)
+
+
+@pytest.mark.parametrize(
+    ("side", "sl", "tp", "close"),
+    [("BUY", 60.0, 60.0, 0.006), ("SELL", 20.0, 60.0, 0.006), ("SELL", 20.0, 90.0, 0.006)],
+)
+def test_a_distance_that_leads_to_no_price_is_refused(side: str, sl: float, tp: float, close: float) -> None:
+    assert refusal_of(a_verdict(side=side, sl_pips=sl, tp_pips=tp), close=close).rule == "price"
+    higher = a_verdict(side=side, sl_pips=sl, tp_pips=tp)
+    assert isinstance(verdict.check(higher, a_signal(close=close * 2), LIMITS), Verdict)
+
+
+def test_a_metal_is_no_pair_and_has_no_pip() -> None:
+    assert refusal_of(a_verdict(), symbol="XAUUSD").rule == "signal"
+
+
+def test_a_pip_of_a_pair_in_yen_is_a_hundredth() -> None:
+    signal = {"symbol": "USDJPY", "close": 0.6}
+    assert refusal_of(a_verdict(sl_pips=60.0, tp_pips=60.0), **signal).rule == "price"
+    assert isinstance(verdict.check(a_verdict(), a_signal(symbol="EURUSD", close=0.6), LIMITS), Verdict)
+
+
+@pytest.mark.parametrize("close", [0.0, -1.0, math.nan, math.inf])
+def test_no_distance_can_be_judged_without_a_close(close: float) -> None:
+    assert refusal_of(a_verdict(), close=close).rule == "signal"
+
+
 @pytest.mark.parametrize(
     ("side", "text"),
     [
@@ -134,7 +165,7 @@ def test_whatever_passes_is_within_the_limits(
         assert checked == found
         assert sl is not None and tp is not None
         assert 0.3 * volatility <= sl <= 5 * volatility < math.inf
-        assert sl <= tp < math.inf
+        assert sl <= tp <= 15 * volatility < math.inf
 
 
 def test_a_verdict_has_no_field_for_volume_leverage_or_limits() -> None:
