@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
+import msgspec
 from loguru import logger
 from msgspec import Struct
 
-from actors.analysts import registry, verdict
+from actors.analysts import calling, final_state, registry, verdict
 from actors.analysts.analyst import AnalysisError, Unavailable
 from actors.analysts.verdict import Refusal, Verdict
 from actors.console import text
@@ -59,6 +60,7 @@ class Analyst(actor.Actor):
         self._finished = 0
         # Up to four bytes a character, and as much again for the rest of the message.
         self._report_chars_max = min(verdict.REPORT_CHARS_MAX, settings.bus.message_bytes_max // 8)
+        self._state_bytes_max = min(final_state.BYTES_MAX, settings.bus.message_bytes_max // 4)
 
     async def run(self) -> None:
         """Start the analyst, work until asked to stop, then finish or give back what is left."""
@@ -179,14 +181,21 @@ class Analyst(actor.Actor):
         failpoints.reach("llm.before_analyse")  # one analysis
         signal = verdict.signal_of(intent)
         if not isinstance(signal, Signal):
-            return verdict.hold(f"No decision possible: {signal.reason}")
+            return self._stated(verdict.hold(f"No decision possible: {signal.reason}"))
         try:
-            async with asyncio.timeout(deadline_s):
-                found = await self._analyst.analyse(intent, deadline_s)
+            with calling.about(intent):
+                async with asyncio.timeout(deadline_s):
+                    found = await self._analyst.analyse(intent, deadline_s)
         except TimeoutError as error:
             raise AnalysisError(f"no verdict within {deadline_s:.0f} s") from error
         checked = verdict.check(found, signal, self.settings.llm)
-        return _no_trade(found, checked) if isinstance(checked, Refusal) else checked
+        return self._stated(found, checked) if isinstance(checked, Refusal) else self._stated(checked)
+
+    def _stated(self, found: Verdict, refusal: Refusal | None = None) -> Verdict:
+        """Return what is told, with the final state: what the analyst proposed, and why it may not be."""
+        state = final_state.of(found, refusal, bytes_max=self._state_bytes_max)
+        told = found if refusal is None else _no_trade(found, refusal)
+        return msgspec.structs.replace(told, state_json=state)
 
     # ── the end ─────────────────────────────────────────────────────────────
 
@@ -237,7 +246,6 @@ def _no_trade(found: Verdict, refusal: Refusal) -> Verdict:
     return verdict.hold(
         reason,
         report=f"{found.report.rstrip()}\n\n## No trade\n\n{reason}\n",
-        state_json=found.state_json,
     )
 
 

@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import tomllib
+from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -24,6 +25,8 @@ RULES = ROOT / "config" / "rules"
 SOCKET_PATH_BYTES_MAX = 107
 TOML_BYTES_MAX = 1_000_000
 READ_ONLY = "PILOT_READONLY"
+SECRET_ENDINGS = ("KEY", "PASSWORD", "SECRET", "TOKEN")
+SECRET_CHARS_MIN = 8
 
 T = TypeVar("T")
 
@@ -223,6 +226,25 @@ def secret(name: str) -> str:
     if not value:
         raise ConfigError(f"secret {name} is not set; put it into the environment or into {ROOT / '.env'} (mode 0600)")
     return value
+
+
+def secret_values(names: Iterable[str] = ()) -> frozenset[str]:
+    """Return what must never be written down: the values of the variables `names`, and of all named like a secret.
+
+    Those end in KEY, PASSWORD, SECRET or TOKEN, in the environment or in `.env`. Values shorter than
+    `SECRET_CHARS_MIN` are left out: they could not be told from ordinary words.
+
+    Raises:
+        ConfigError: `.env` can be read by others.
+    """
+    wanted = frozenset(names)
+    values = (
+        value.strip()
+        for where in (os.environ, env_file())
+        for name, value in where.items()
+        if name in wanted or name.upper().endswith(SECRET_ENDINGS)
+    )
+    return frozenset(value for value in values if len(value) >= SECRET_CHARS_MIN)
 
 
 def is_read_only() -> bool:

@@ -91,11 +91,12 @@ class LlmRoles(Section, frozen=True, kw_only=True):
 class Llm(LlmEndpoint, frozen=True, kw_only=True):
     """The analysts. `offline` is deterministic rules, `openai` one OpenAI-compatible endpoint, named right here,
     `panel` roles at the endpoints of `[llm.endpoints.NAME]`. See docs/analysts.md.
+    `replay` is `replay_analyst` on recorded answers.
 
     Budgets: None is no limit, 0 lets no call through. A day is one of UTC and all workers share it.
     """
 
-    analyst: Literal["offline", "openai", "panel"] = "offline"
+    analyst: Literal["offline", "openai", "panel", "replay"] = "offline"
     slots: Annotated[int, Meta(ge=1, le=64)] = 1
     deadline_s: Seconds = 600.0
     endpoints: dict[Name, LlmEndpoint] = {}
@@ -115,6 +116,16 @@ class Llm(LlmEndpoint, frozen=True, kw_only=True):
     sl_volatility_max: Annotated[float, Meta(gt=0, le=20)] = 5.0
     tp_volatility_max: Annotated[float, Meta(gt=0, le=100)] = 15.0
     reward_to_risk_min: Annotated[float, Meta(ge=0, le=20)] = 1.0
+    # recordings, replay, shadow: docs/recordings.md
+    record: bool = True
+    record_prompts: bool = True
+    recording_bytes_max: Annotated[int, Meta(ge=16_384, le=1_073_741_824)] = 16_777_216
+    recordings_kept: Annotated[int, Meta(ge=0, le=1_000)] = 8
+    replay_path: str = ""
+    replay_analyst: Literal["openai", "panel"] = "openai"
+    replay_speed: Annotated[float, Meta(ge=0, le=1_000)] = 0.0
+    shadow: bool = False
+    shadow_s: Seconds = 120.0
 
 
 class Executor(Section, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from bus import clock
 from bus.messages import Decide, Peer, PositionResult, Propose, ReserveOrder
 from bus.records import Order, TradeIntent
 from bus.vocabulary import Role, Status
-from store import queries, states
+from store import figures, queries, states
 from store.journal import Journal
 from store.queries import Reader
 
@@ -123,11 +123,12 @@ class DecisionStore:
             "attempts": 0,
         }
         why = f": {verdict.reason}" if verdict.reason else ""
+        kept = figures.of(intent.signal_json, verdict.state_json)
         if holds:
-            self._end(intent, "decide_hold", by, now, f"analyst decided HOLD{why}", columns)
+            self._end(intent, "decide_hold", by, now, f"analyst decided HOLD{why}", columns, kept)
         else:
             what = f"{side}, SL {sl_pips:g} pips, TP {tp_pips:g} pips{why}"
-            self._move(intent, "decide_trade", by, now, what, columns=columns)
+            self._move(intent, "decide_trade", by, now, what, kept, columns)
         self._decision(intent.id, decided_at=clock.iso(now))
 
     def mark_analysis_failed(self, intent: TradeIntent, error: str, by: Peer, now: datetime) -> Status:
@@ -355,11 +356,12 @@ class DecisionStore:
         now: datetime,
         reason: str,
         columns: dict[str, Any] | None = None,
+        payload: dict[str, Any] | None = None,
     ) -> Status:
         """Move to a final status and keep the reason where the blueprint wants it."""
         self._may(intent, event)
         self._decision(intent.id, failure_reason=reason)
-        return self._move(intent, event, by, now, reason, columns={"execution_error": reason, **(columns or {})})
+        return self._move(intent, event, by, now, reason, payload, {"execution_error": reason, **(columns or {})})
 
     def _move(
         self,

@@ -31,10 +31,22 @@ from bus.records import (
     Worker,
 )
 from bus.vocabulary import Status
-from store import states
+from store import figures, states
 from store.connection import SQLITE_MIN, DatabaseRefused, NoDatabase, open_reader
+from store.figures import Figures, Opinion
 
-__all__ = ["DatabaseRefused", "NoDatabase", "Reader", "columns", "order_of", "record_of", "sqlite_versions"]
+__all__ = [
+    "Analysed",
+    "DatabaseRefused",
+    "Figures",
+    "NoDatabase",
+    "Opinion",
+    "Reader",
+    "columns",
+    "order_of",
+    "record_of",
+    "sqlite_versions",
+]
 
 R = TypeVar("R", bound=Record)
 ROWS_MAX = 10_000
@@ -62,6 +74,17 @@ def order_of(row: tuple[Any, ...]) -> Order:
 def sqlite_versions() -> tuple[str, str]:
     """Return the version of the SQLite library in use, and the oldest one that is allowed."""
     return apsw.sqlite_lib_version(), ".".join(map(str, SQLITE_MIN))
+
+
+class Analysed(Record, frozen=True, kw_only=True):
+    """One decision, as the journal has it, and how its trade ended, if there was one."""
+
+    intent_id: str
+    at: str
+    event: str
+    figures: Figures | None  # None: they are not in the journal
+    loss_cents: int | None  # the order's worst loss at its stop; None without an order
+    net_profit_cents: int | None  # None until its position is closed
 
 
 class Reader:
@@ -157,6 +180,21 @@ class Reader:
         while page := self._all(Transition, "transitions WHERE seq > ? ORDER BY seq LIMIT ?", seq, ROWS_MAX):
             yield from page
             seq = page[-1].seq
+
+    def analysed(self, since: str) -> Iterator[Analysed]:
+        """Yield every decision of `since` (ISO) or later, oldest first, read in pages. The journal forgets none."""
+        seq = 0
+        while page := self._db.execute(
+            "SELECT t.seq, t.intent_id, t.at, t.event, t.payload, o.plan ->> '$.loss_cents', d.net_profit_cents "
+            "FROM transitions t LEFT JOIN orders o USING (intent_id) LEFT JOIN decisions d USING (intent_id) "
+            "WHERE t.seq > ? AND t.event IN ('decide_trade', 'decide_hold') AND t.at >= ? "
+            f"ORDER BY t.seq LIMIT {ROWS_MAX}",
+            (seq, since),
+        ).fetchall():
+            for _, intent_id, at, event, payload, loss_cents, net_profit_cents in page:
+                found = (intent_id, at, event, figures.read(str(payload)), loss_cents, net_profit_cents)
+                yield msgspec.convert(dict(zip(Analysed.__struct_fields__, found, strict=True)), Analysed)
+            seq = int(str(page[-1][0]))
 
     def statuses(self) -> list[tuple[str, str]]:
         """Return every intent's id and status."""

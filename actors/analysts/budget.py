@@ -131,6 +131,8 @@ class Purse:
     ) -> Reply:
         """Return the endpoint's reply, after a reservation and within `deadline_s` for both.
 
+        A call that is not metered needs none at the store; it counts in the decision's budget as it did once.
+
         Raises:
             BudgetSpent: the decision's or the day's budget does not cover the most that the call may cost.
             Unavailable: the endpoint is known to be away; nothing was reserved.
@@ -145,21 +147,24 @@ class Purse:
         self._require(held)
         self._counted = self._counted.plus(held)
         try:
-            await budget.reserve(name, day, held, deadline_s)
+            if endpoint.is_metered:
+                await budget.reserve(name, day, held, deadline_s)
         except BudgetSpent:
             self._counted = self._counted.minus(held)
             raise
         try:
             reply = await endpoint.complete(asked, schema, deadline_s - (clock.monotonic() - began))
         except (CallFailed, Unavailable) as failed:
-            self._settle(name, day, held, each.times(failed.unmetered if isinstance(failed, CallFailed) else 0))
+            used = each.times(failed.unmetered if isinstance(failed, CallFailed) else 0)
+            self._settle(name, endpoint, day, held, used)
             raise
-        self._settle(name, day, held, cost_of(budget.specs[name], reply, each))
+        self._settle(name, endpoint, day, held, cost_of(budget.specs[name], reply, each))
         return reply
 
-    def _settle(self, name: str, day: str, held: Amount, used: Amount) -> None:
+    def _settle(self, name: str, endpoint: Completer, day: str, held: Amount, used: Amount) -> None:
         self._counted = self._counted.minus(held).plus(used)
-        self._budget.settle(name, day, held, used)
+        if endpoint.is_metered:
+            self._budget.settle(name, day, held, used)
 
     def _require(self, most: Amount) -> None:
         limits, after = self._budget.settings, self._counted.plus(most)

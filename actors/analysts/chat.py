@@ -80,6 +80,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     rung: Rung
     requests: int
     unmetered: int = 0  # earlier requests of this call that may have cost tokens nobody told us of
+    parameters: dict[str, int | float | str] = {}  # what was asked beside messages and shape
     latency_ms: int = 0  # from the call to the answer, with retries and waiting for a free connection
 
 
@@ -95,6 +96,7 @@ class Completer(Protocol):
     """A model that completes chats, as analysts use it. They take every figure of a call from its `Reply`."""
 
     host: str  # where it is, for the audit
+    is_metered: bool  # whether its calls cost tokens that count today
 
     async def start(self) -> None:
         """Find out whether it can work with these settings. One that is away is waited for.
@@ -243,10 +245,9 @@ class Endpoint:
             await asyncio.sleep(wait_s)
 
     async def _attempt(self, asked: list[ChatMessage], schema: Schema, dialect: Dialect) -> Reply | _Failure:
+        payload = self._payload(asked, schema, dialect)
         try:
-            status, headers, body = await self.request(
-                "POST", "/chat/completions", self._payload(asked, schema, dialect)
-            )
+            status, headers, body = await self.request("POST", "/chat/completions", payload)
         except (httpx.RequestError, ResponseTooLarge) as error:
             may_cost = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
             said = f"{type(error).__name__}: {self.tidy(str(error))}"
@@ -270,6 +271,7 @@ class Endpoint:
             usage=_sane(found.usage or Usage()),
             rung=dialect.rung,
             requests=1,
+            parameters={name: payload[name] for name in sorted(payload.keys() - {"messages", "response_format"})},
         )
 
     def _payload(self, asked: list[ChatMessage], schema: Schema, dialect: Dialect) -> dict[str, Any]:

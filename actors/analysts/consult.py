@@ -16,6 +16,7 @@ from actors.analysts.budget import BudgetSpent
 from actors.analysts.chat import Reply, Usage
 from actors.analysts.prompts import ChatMessage
 from actors.console import text
+from config.settings import LlmEndpoint
 
 T = TypeVar("T")
 
@@ -44,6 +45,8 @@ class Call(Struct, frozen=True, kw_only=True):
     repaired: bool
     usage: Usage
     latency_ms: int
+    price_in: str | None  # dollars per million tokens, as they were set then
+    price_out: str | None
 
 
 async def consult(
@@ -78,8 +81,8 @@ async def consult(
     )
 
 
-def call_of(found: Consulted[T], host: str) -> Call:
-    """Return the audit of a question."""
+def call_of(found: Consulted[T], host: str, spec: LlmEndpoint) -> Call:
+    """Return the audit of a question to the endpoint at `host`, which `spec` sets."""
     replies, last = found.replies, found.replies[-1]
     return Call(
         endpoint=host,
@@ -94,6 +97,8 @@ def call_of(found: Consulted[T], host: str) -> Call:
             completion_tokens=sum(reply.usage.completion_tokens or 0 for reply in replies),
         ),
         latency_ms=sum(reply.latency_ms for reply in replies),
+        price_in=spec.price_in,
+        price_out=spec.price_out,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from actors.analysts import consult, foreign, verdict
+from actors.analysts import foreign, verdict
 from actors.analysts.answer import Answer, Opinion
 from actors.analysts.consult import Call, Consulted, T
 from actors.analysts.roles import Role
@@ -43,7 +43,7 @@ class _Said(Struct, frozen=True, kw_only=True):
     call: Call
 
 
-def voice(role: Role, number: int, found: Consulted[T], host: str, chars_max: int) -> Voice:
+def voice(role: Role, number: int, found: Consulted[T], call: Call, chars_max: int) -> Voice:
     """Return what a role said in a round."""
     said = found.answer
     argument, stance = f"(no valid answer: {found.problem})", 0.0
@@ -53,7 +53,7 @@ def voice(role: Role, number: int, found: Consulted[T], host: str, chars_max: in
         argument = said.reason
     return Voice(
         role=role, round=number, stance=stance, argument=text.clean(argument, chars_max),
-        call=consult.call_of(found, host),
+        call=call,
     )  # fmt: skip
 
 

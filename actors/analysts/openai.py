@@ -73,7 +73,7 @@ class OpenAiAnalyst:
             )
         except BudgetSpent as spent:
             return verdict.hold(f"No decision: {spent}")
-        return _verdict(signal, found.answer or found.problem, call_of(found, self._endpoint.host))
+        return _verdict(signal, found.answer or found.problem, call_of(found, self._endpoint.host, self._settings))
 
 
 def _verdict(signal: Signal, found: Answer | str, audit: Call) -> Verdict:

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from actors.analysts import answer, briefing, endpoints, foreign, minutes, prompts, roles, verdict
+from actors.analysts import answer, briefing, calling, endpoints, foreign, minutes, prompts, roles, verdict
 from actors.analysts.analyst import AnalysisError, Ask, Unavailable
 from actors.analysts.answer import Answer, Opinion, Schema, Unreadable
 from actors.analysts.budget import Budget, BudgetSpent, Purse
 from actors.analysts.chat import Completer
-from actors.analysts.consult import Consulted, consult
+from actors.analysts.consult import Call, Consulted, call_of, consult
 from actors.analysts.minutes import Voice
 from actors.analysts.prompts import ChatMessage
 from actors.analysts.roles import Role
@@ -111,7 +111,7 @@ class PanelAnalyst:
         try:
             await self._hear(case)
             found = await self._ask(case, "judge", 1, DECISION, answer.read)
-            return self._ruled(case, _taken(case, "judge", 1, found, self._host("judge")))
+            return self._ruled(case, _taken(case, "judge", 1, found, self._call("judge", found)))
         except (BudgetSpent, _NoAnswer) as error:
             return _held(case, f"No decision of the panel: {error}", minutes.state(case.voices))
 
@@ -131,7 +131,7 @@ class PanelAnalyst:
         )
         # In a fixed order, whoever was faster: the same replies make the same record.
         for role, found in zip((first, second), said, strict=True):
-            _taken(case, role, number, found, self._host(role))
+            _taken(case, role, number, found, self._call(role, found))
 
     async def _ask(
         self, case: _Case, role: Role, number: int, schema: Schema, read: Callable[[str], T | Unreadable]
@@ -143,13 +143,14 @@ class PanelAnalyst:
             {"role": "system", "content": prompt.told(case.signal, self._settings, number)},
             {"role": "user", "content": "\n\n".join(self._shown(case, role))},
         ]
-        return await consult(
-            lambda messages: case.purse.complete(
-                name, self._served[name], messages, schema, case.ends_s - self._clock.monotonic()
-            ),
-            asked,
-            read,
-        )
+        with calling.as_role(role):
+            return await consult(
+                lambda messages: case.purse.complete(
+                    name, self._served[name], messages, schema, case.ends_s - self._clock.monotonic()
+                ),
+                asked,
+                read,
+            )
 
     def _shown(self, case: _Case, role: Role) -> list[str]:
         """Return what a role may see, in a fixed order. Everything but our own figures is marked as data."""
@@ -167,8 +168,9 @@ class PanelAnalyst:
         ]
         return found
 
-    def _host(self, role: Role) -> str:
-        return self._served[self._names[role]].host
+    def _call(self, role: Role, found: Consulted[T]) -> Call:
+        name = self._names[role]
+        return call_of(found, self._served[name].host, self._budget.specs[name])
 
     # ── the ruling ──────────────────────────────────────────────────────────
 
@@ -215,9 +217,9 @@ def stances_of(voices: list[Voice]) -> list[float]:
     return list({one.role: one.stance for one in voices if one.role != "judge"}.values())
 
 
-def _taken(case: _Case, role: Role, number: int, found: Consulted[T], host: str) -> T:
+def _taken(case: _Case, role: Role, number: int, found: Consulted[T], call: Call) -> T:
     """Note what a role said and return it. Raises _NoAnswer when it was no valid answer."""
-    case.voices.append(minutes.voice(role, number, found, host, ARGUMENT_CHARS_MAX))
+    case.voices.append(minutes.voice(role, number, found, call, ARGUMENT_CHARS_MAX))
     if found.answer is None:
         raise _NoAnswer(f"no valid answer of {role}: {found.problem}")
     return found.answer

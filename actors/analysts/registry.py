@@ -7,25 +7,36 @@ from __future__ import annotations
 
 from actors.analysts.analyst import Analyst, Ask, no_store
 from bus.clock import Clock
+from config.load import ConfigError
 from config.settings import Llm
 
 
 def build(settings: Llm, clock: Clock, ask: Ask = no_store) -> Analyst:
-    """Return the analyst that `llm.analyst` names, not yet started. `ask` reaches the store.
+    """Return the analyst that the settings name, not yet started; in shadow mode two in one. `ask` reaches the store.
 
     Raises:
         config.load.ConfigError: it cannot work with these settings.
     """
-    if settings.analyst == "openai":
-        from actors.analysts import endpoints
-        from actors.analysts.openai import OpenAiAnalyst
-
-        return OpenAiAnalyst(settings, clock, endpoints.build(settings, clock), ask)
-    if settings.analyst == "panel":
-        from actors.analysts import endpoints
-        from actors.analysts.panel import PanelAnalyst
-
-        return PanelAnalyst(settings, clock, endpoints.build(settings, clock), ask)
     from actors.analysts.offline import OfflineAnalyst
 
-    return OfflineAnalyst()
+    if not settings.shadow:
+        return OfflineAnalyst() if settings.analyst == "offline" else _asking(settings, clock, ask)
+    if settings.analyst == "offline":
+        raise ConfigError("llm.shadow was true with llm.analyst = 'offline'; name the analyst that is the shadow")
+    from actors.analysts.shadow import ShadowAnalyst
+
+    return ShadowAnalyst(OfflineAnalyst(), _asking(settings, clock, ask), settings, clock)
+
+
+def _asking(settings: Llm, clock: Clock, ask: Ask) -> Analyst:
+    """Return an analyst that asks language models, or recordings of them."""
+    from actors.analysts import completers
+
+    served, played = completers.build(settings, clock), completers.played(settings)
+    if played.analyst == "panel":
+        from actors.analysts.panel import PanelAnalyst
+
+        return PanelAnalyst(played, clock, served, ask)
+    from actors.analysts.openai import OpenAiAnalyst
+
+    return OpenAiAnalyst(played, clock, served, ask)

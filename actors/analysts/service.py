@@ -34,6 +34,7 @@ class Service:
 
     def __init__(self, endpoint: Endpoint, breaker: Breaker, *, host: str, clock: Clock) -> None:
         self.host = host
+        self.is_metered = True
         self.breaker = breaker
         self._endpoint = endpoint
         self._clock = clock

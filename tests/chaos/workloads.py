@@ -29,7 +29,8 @@ HANG_S = 2.5  # how long a silent language model is waited for: longer than an a
 STOPPED_S = 30
 LISTENS = 5.0
 SILENT_S = 4.0  # twice as long as a grant is waited for
-_CHAT = {"analyst": "openai", "model": "test-model", "deadline_s": HANG_S}
+RECORDING_BYTES = 16_384
+_CHAT = {"analyst": "openai", "model": "test-model", "deadline_s": HANG_S, "recording_bytes_max": RECORDING_BYTES}
 CHAT: Changes = {"llm": _CHAT | {"breaker_failures_max": 100}}
 FRAGILE: Changes = {"llm": _CHAT | {"breaker_failures_max": 1, "breaker_wait_s": 0.2}}
 
@@ -359,6 +360,28 @@ def stopped_while_analysing(turn: Turn) -> None:
         turn.rig.come_to_rest(f"started after a stop with {point}")
 
 
+def half_a_record(turn: Turn) -> None:
+    _with_recording(turn, b'{"half')
+
+
+def full_recording(turn: Turn) -> None:
+    _with_recording(turn, b"{}\n" * (RECORDING_BYTES // 3))
+
+
+def _with_recording(turn: Turn, more: bytes) -> None:
+    """Start again with an analyst whose recording ends so; each analysis after that has a call to record."""
+    turn.rig.stop()
+    folder = turn.rig.run.data / "recordings"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with (folder / "llm.1.jsonl").open("ab") as file:
+        file.write(more)
+    turn.arm()
+    turn.rig.start()
+    for point in turn.points:
+        turn.rig.feed(1)
+        turn.wait(point)
+
+
 def _claimed(rig: Rig) -> str:
     """Propose until an analyst holds an intent; return it."""
     rig.feed(1)
@@ -472,6 +495,9 @@ ALL: tuple[Workload, ...] = (
     Workload(told("llm.reserve_tokens"), asked_model, needs_model=True, changes=CHAT),
     Workload(told("llm.settle_tokens"), asked_model, needs_model=True, changes=CHAT),
     Workload(told("llm.report"), failing_model, needs_model=True, changes=FRAGILE),
+    Workload(both("llm.record"), asked_model, needs_model=True, changes=CHAT),
+    Workload(both("llm.repair_recording"), half_a_record, needs_model=True, changes=CHAT),
+    Workload(both("llm.rotate_recording"), full_recording, needs_model=True, changes=CHAT),
     Workload(told("llm.analysis_failed"), silent_model, needs_model=True, changes=CHAT),
     Workload(both("llm.take_withdraw", "store.send_withdraw"), withdrawn, needs_model=True, changes=CHAT),
     Workload(told("llm.release"), stopped_while_analysing, needs_model=True, changes=CHAT),

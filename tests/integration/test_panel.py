@@ -333,6 +333,7 @@ class Recorded:
     """A completer that plays replies by prompt, as fast or as slow as it likes."""
 
     host = "recorded"
+    is_metered = True
 
     def __init__(self, dice: random.Random) -> None:
         self._dice = dice

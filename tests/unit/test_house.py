@@ -23,6 +23,7 @@ PURE = {
         for name in ("book", "pending", "replay", "sessions", "values")
     ),
     ROOT / "store" / "states.py",
+    ROOT / "store" / "figures.py",
     ROOT / "supervisor" / "plan.py",
     ROOT / "bus" / "vocabulary.py",
     ROOT / "bus" / "records.py",
