@@ -1,8 +1,9 @@
 """Ask a broker that knows keys what became of an order by sending it again with its key. Used by the executor.
 
 A repetition opens the order when the first request never arrived. It is therefore sent only while the order might be
-opened for the first time, too: the gate's figures are young by both clocks, no halt stands, the lease is held and the
-intent has not expired. Later nothing is sent, and the account is only looked at.
+opened for the first time, too: the gate's figures are young by both clocks, no halt stands, the lease is held, the
+store's file still has the order unresolved, and the intent has not expired. Later nothing is sent, and the account is
+only looked at.
 
 Only an id ends the uncertainty. A refusal of the repetition does not say what the first request did: the margin that is
 missing now may be what the first one took.
@@ -22,9 +23,11 @@ from actors.desk.sending import Sender
 from bus.clock import Clock, iso
 from bus.failpoints import reach
 from bus.records import Order, TradeIntent
+from bus.vocabulary import OrderStatus
 from config.settings import Executor
 from store.queries import DatabaseRefused, Reader
 
+UNRESOLVED = (OrderStatus.RESERVED, OrderStatus.UNKNOWN)
 REPEATS_MAX = 3
 WAIT_S = 0.5  # before the first, doubled before each other
 
@@ -100,7 +103,11 @@ class Repeater:
         if intent.expires_at and intent.expires_at <= now:
             return f"the intent expired at {intent.expires_at}"
         try:
-            halts = self._reader.halts(now)
+            halts, kept = self._reader.halts(now), self._reader.order(order.intent_id)
+            is_settled = kept is None or kept.status not in UNRESOLVED or kept.idempotency_key != order.idempotency_key
+            # Late or doubled work may speak of an order that was settled since: what it opens would be nobody's.
+            if is_settled or (held := self._reader.intent(order.intent_id)) is None or held.epoch != intent.epoch:
+                return "the order is no longer what we were given"
         except DatabaseRefused as error:
             return f"the store's file cannot be read: {error}"
         return f"halted: {halts[0].reason}" if halts else ""

@@ -25,7 +25,7 @@ from bus.failpoints import reach
 from bus.records import OrderPlan
 from store.queries import Reader
 
-LOOK_AGAIN_S = 15.0  # while one waits to be adopted or closed
+LOOK_AGAIN_S = 15.0  # for the second look, and within the quiet period
 TRY_AGAIN_S, TRY_AGAIN_S_MAX = 30.0, 1_800.0  # after a try that did not do it; doubled
 EVENT = "orphan_position"
 
@@ -60,8 +60,10 @@ class Orphans:
             # What is to be flattened is closed by that.
             if is_ours or self._scene.settings.executor.orphans == "alert" or self._halts.flattening(reader):
                 continue
-            if unresolved or not is_still or position.id not in seen or not self._is_due(position):
-                self.again_s = LOOK_AGAIN_S
+            if position.id not in seen or not is_still:
+                self.again_s = LOOK_AGAIN_S  # soon over; what may take longer is left to the usual cadence
+            elif unresolved or not self._is_due(position):
+                continue
             elif self._scene.settings.executor.orphans == "adopt":
                 await self._adopt(reader, position)
             else:

@@ -53,6 +53,16 @@ async def test_waiting_order_that_stays_is_not_flat_and_is_tried_again_with_a_pa
         assert flat(room)
 
 
+async def test_waiting_order_is_cancelled_once_a_look_also_when_positions_are_closed_in_it(room: WaitingRoom) -> None:
+    with room.watched() as found:
+        room.broker.open("p1")
+        room.broker.wait("o1")
+        room.broker.on_cancel = ["ignore"] * 2
+        room.store.apply(desk.MONITOR, FLATTEN)
+        await found.round()
+        assert (room.broker.cancels, room.broker.positions) == (["o1"], {})
+
+
 async def test_orders_that_cannot_be_read_hold_up_no_close_and_are_not_flat(room: WaitingRoom) -> None:
     with room.watched() as found:
         room.broker.open("p1")

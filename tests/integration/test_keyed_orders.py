@@ -21,7 +21,7 @@ from bus import messages
 from bus.clock import iso
 from bus.vocabulary import Outcome
 from tests.kit import execution
-from tests.kit.desk import MONITOR
+from tests.kit.desk import EXECUTOR, MONITOR
 from tests.kit.execution import QUIET_S, Bench
 
 LOST = ("lose_answer_reset", "html_200", "redirect", "ok_without_order_id", "json_500", "401_placed")
@@ -263,6 +263,18 @@ async def test_intent_that_expired_meanwhile_is_not_repeated(tmp_path: Path) -> 
         await bench.broker.fault("drop_unplaced")
         bench.client.after_open = expire
         await bench.place(work)
+        assert (len(bench.client.opens), bench.placed()) == (1, [])
+
+
+async def test_work_that_comes_late_repeats_no_order_that_was_settled_since(tmp_path: Path) -> None:
+    """The same work a second time, after its order failed: nobody would own what a repetition opens."""
+    async with a_bench(tmp_path) as bench:
+        work = await lost_and_stopped(bench, placed=False)
+        order = bench.reader.order(work.intent.id)
+        assert order is not None
+        failed = messages.OrderFailed(intent_id=work.intent.id, epoch=work.epoch, reason="test: settled")
+        assert bench.store.apply(EXECUTOR, failed).outcome is Outcome.APPLIED
+        await bench.a_desk().settle(work, order)
         assert (len(bench.client.opens), bench.placed()) == (1, [])
 
 

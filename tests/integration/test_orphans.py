@@ -88,6 +88,7 @@ async def test_nothing_is_done_while_an_order_is_unresolved_that_cannot_even_be_
         assert await untouched(room, found, position_id)
         room.clock.ahead_s += 10 * QUIET_S
         assert await untouched(room, found, position_id)
+        assert found.interval_s() == 60.0  # an order may stay unresolved for hours
         failed = messages.OrderFailed(intent_id=execute.intent.id, epoch=execute.epoch, reason="absent")
         room.store.apply(desk.EXECUTOR, failed)
         assert await untouched(room, found, position_id)  # a quiet period begins with the change
@@ -134,6 +135,7 @@ async def test_position_without_a_stop_is_told_and_not_adopted_until_it_has_one(
         position_id = await room.buy(sl="0")
         await rounds(found, 4)
         assert found.events() == ["orphan_position", "orphan_left"]
+        assert found.interval_s() == 60.0  # what lasts is not paid for with looks
         assert "has no stop" in room.store.sent(messages.Report)[-1].text
         async with room.broker.client() as client:
             (position,) = await client.open_positions()

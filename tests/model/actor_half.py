@@ -86,7 +86,10 @@ class ActorHalf(Bounded):
             yield from self._post(world, life)
         elif stage == "posted":
             yield from self._hear_the_broker(world, life)
+        elif stage == "repeated":
+            yield from self._hear_again(world, life)
         elif stage in ("settling", "looked"):
+            yield from self._repeat(world, life)
             yield from self._settle(world, life)
         elif stage != "stuck":
             yield from self._wait(world, life)
@@ -193,6 +196,51 @@ class ActorHalf(Bounded):
         else:
             again = settling(number, epoch, is_accepted, covered, is_quiet)
             yield f"{number} is not there yet", world.with_life(life._replace(work=again)), ()
+
+    # ── the same order again, with its key ────────────────────────────────────
+
+    def _repeat(self, world: World, life: Life) -> Iterator[Event]:
+        """Send an order whose outcome is not known again, while its figures are young. It may be opened by that."""
+        assert life.work is not None
+        stage, number, epoch, is_accepted = life.work[:4]
+        row = world.rows[number]
+        if stage != "settling" or is_accepted or not world.repeats:
+            return
+        if not row.is_young and self.broken != "no_figures_check":
+            return
+        # Read from the store's file right before: work that comes late may speak of an order that was settled since.
+        is_current = row.order in UNRESOLVED and (row.epoch, row.holder) == (epoch, life.peer)
+        if not is_current and self.broken != "repeats_blindly":
+            return
+        broken = (*(() if row.is_young else (FRESH,)), *(() if row.order in UNRESOLVED else (LICENSED,)))
+        sent = [one for one in world.requests if one[0] == number]
+        if sent and self.broken != "new_key":
+            # One key, one order: what was placed stays, what came to nothing may come to something now.
+            again = [(number, peer, "flying" if fate == "gone" else fate) for _, peer, fate in sent]
+        else:
+            again = [*sent, (number, life.peer, "flying")]
+        others = [one for one in world.requests if one[0] != number]
+        after = world._replace(requests=tuple(sorted([*others, *again])), repeats=world.repeats - 1)
+        yield (
+            f"{name(life.peer)} repeats {number}",
+            after.with_life(life._replace(work=("repeated", number, epoch))),
+            broken,
+        )
+
+    def _hear_again(self, world: World, life: Life) -> Iterator[Event]:
+        """Only an id ends the search. Whatever else is said, or nothing: the quiet period begins anew."""
+        assert life.work is not None
+        _, number, epoch = life.work
+        if any(intent == number and fate in ("hidden", "visible") for intent, _, fate in world.requests):
+            work = settling(number, epoch, True, world.left(number))
+            yield f"the broker names {number}", world.with_life(life._replace(work=work)), ()
+        after = world.with_life(life._replace(work=settling(number, epoch, False, world.left(number))))
+        yield f"the answer on the repeated {number} is lost", after, ()
+
+    def _figures(self, world: World) -> Iterator[Event]:
+        for number, row in enumerate(world.rows):
+            if self.sizes.repeats and row.is_young and row.order in UNRESOLVED:
+                yield f"the figures of {number} grow old", world.with_row(number, row._replace(is_young=False)), ()
 
     def _may_be_quiet(self, world: World, covered: frozenset[Position]) -> bool:
         """Return whether what had left before the quiet period is settled: the assumption about the broker."""

@@ -53,7 +53,7 @@ class Protocol(StoreHalf, ActorHalf):
             rows=(Row(self.sizes.begin),) * self.sizes.intents, lives=lives,
             births=tuple((slot, 1) for slot in self.sizes.slots), known=(), untold=frozenset(), wire=frozenset(),
             answers=frozenset(), requests=(), halted=False, crashes=self.sizes.crashes, restarts=self.sizes.restarts,
-            copies=self.sizes.copies, cancels=self.sizes.cancels,
+            copies=self.sizes.copies, cancels=self.sizes.cancels, repeats=self.sizes.repeats,
         )  # fmt: skip
 
     def is_done(self, state: Any) -> bool:
@@ -94,6 +94,7 @@ class Protocol(StoreHalf, ActorHalf):
         yield from self._commands(world)
         yield from self._deaths(world)
         yield from self._broker(world)
+        yield from self._figures(world)
         for life in world.lives:
             if life.peer[0] == EXECUTOR:
                 yield from self._executor(world, life)

@@ -24,13 +24,16 @@ WHOLE = Sizes(
     slots=("executor", "llm.1", "llm.2"), begin="pending", intents=1, epochs=2, crashes=1, restarts=0, copies=0,
     cancels=0,
 )  # fmt: skip
+KEYED = replace(ORDERS, restarts=0, repeats=1)
 BOUNDS = {
     "orders, one death of executor and store": ORDERS,
     "orders, one death, one message twice": replace(ORDERS, restarts=0, copies=1),
+    "orders with a key, one death, one repetition": KEYED,
     "leases, one death of an analyst": LEASES,
     "the whole path of one intent, one death": WHOLE,
 }
 DEEP_BOUNDS = {
+    "orders with a key, a death of each, two repetitions": replace(KEYED, restarts=1, repeats=2),
     "orders, two deaths": replace(ORDERS, crashes=2),
     "orders, everything once": replace(ORDERS, copies=1, cancels=1),
     "leases, one death of analyst and store": replace(LEASES, restarts=1, holds=True),
@@ -48,6 +51,9 @@ MUTANTS: dict[str, tuple[Sizes, tuple[str, ...]]] = {
     "short_quiet": (ORDERS, (world.TRUE_FAILURE, world.OWN_POSITION)),
     "look_timed_after": (ORDERS, (world.TRUE_FAILURE, world.KNOWN)),
     "forgets_the_order": (ORDERS, (world.TRUE_FAILURE,)),
+    "new_key": (KEYED, (world.ONE_POST,)),
+    "no_figures_check": (KEYED, (world.FRESH,)),
+    "repeats_blindly": (KEYED, (world.LICENSED, world.TRUE_FAILURE)),
 }
 
 

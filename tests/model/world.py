@@ -42,6 +42,7 @@ class Row(NamedTuple):
     order: str = ""
     baseline: frozenset[Position] = frozenset()
     position: Position | None = None
+    is_young: bool = True  # the figures that its order was passed with
 
 
 class Life(NamedTuple):
@@ -68,6 +69,7 @@ class World(NamedTuple):
     restarts: int
     copies: int
     cancels: int
+    repeats: int = 0  # of orders, with their key
 
     def life_of(self, peer: Peer) -> Life | None:
         return next((life for life in self.lives if life.peer == peer), None)
@@ -125,6 +127,7 @@ class Sizes:
     restarts: int = 1  # of the store
     copies: int = 1  # of work that was sent twice
     cancels: int = 1
+    repeats: int = 0  # of an order with its key, on a broker that knows keys
     holds: bool = False  # analysts may decide HOLD, too: it ends as a cancel does
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from actors.broker import reconcile
@@ -217,3 +218,65 @@ def test_two_unresolved_orders_that_differ_in_the_last_digit_find_their_own() ->
     seen = (a_position("p1"), a_position("p2", sl_price=Decimal("1.08999")))
     assert reconcile.match(first, seen, (), NOBODYS) == FoundOpen(seen[0])
     assert reconcile.match(second, seen, (), NOBODYS) == FoundOpen(seen[1])
+
+
+# ── comments ────────────────────────────────────────────────────────────────
+
+MINE, OTHER = "0123456789abcdef", "fedcba9876543210"
+
+
+def a_named_order(**changes: Any) -> Order:
+    return msgspec.structs.replace(an_order(), intent_id=MINE, **changes)
+
+
+def test_comment_of_the_intent_confirms_one_of_two_equal_positions() -> None:
+    positions = (a_position("p1"), a_position("p2", comment=MINE), a_position("p3", comment="by hand"))
+    assert reconcile.match(a_named_order(), positions, (), NOBODYS) == FoundOpen(positions[1])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"volume": Decimal("0.20")}, {"sl_price": Decimal("1.05")}, {"opened_at": RESERVED - timedelta(hours=1)},
+        {"sl_price": None, "tp_price": None},
+    ],
+)  # fmt: skip
+def test_comment_of_the_intent_confirms_what_the_broker_changed(changes: dict[str, Any]) -> None:
+    position = a_position(comment=MINE, **changes)
+    assert reconcile.match(a_named_order(), (position,), (), NOBODYS) == FoundOpen(position)
+    row = a_row(comment=MINE, **changes)
+    assert reconcile.match(a_named_order(), (), (row,), NOBODYS) == FoundClosed(row)
+
+
+@pytest.mark.parametrize("changes", [{"side": "SELL"}, {"broker_symbol": "GBPUSD."}])
+def test_comment_makes_no_position_of_another_side_or_symbol_ours(changes: dict[str, Any]) -> None:
+    position = a_position(comment=MINE, **changes)
+    assert reconcile.match(a_named_order(), (position,), (), NOBODYS) == Absent()
+
+
+def test_comment_of_the_intent_makes_neither_an_owned_position_nor_one_of_the_baseline_ours() -> None:
+    position = a_position(comment=MINE)
+    assert reconcile.match(a_named_order(), (position,), (), frozenset({"p1"})) == Absent()
+    assert reconcile.match(a_named_order(baseline=("p1",)), (position,), (), NOBODYS) == Absent()
+
+
+def test_comment_of_another_intent_excludes_an_equal_position() -> None:
+    assert reconcile.match(a_named_order(), (a_position(comment=OTHER),), (a_row("p2", comment=OTHER),), NOBODYS) == (
+        Absent()
+    )
+
+
+@pytest.mark.parametrize("comment", ["", "by hand", MINE.upper(), MINE[:-1], f"{OTHER}0"])
+def test_comment_that_is_no_intents_id_proves_nothing(comment: str) -> None:
+    position = a_position(comment=comment)
+    assert reconcile.match(a_named_order(), (position,), (), NOBODYS) == FoundOpen(position)
+
+
+def test_two_positions_with_the_intents_comment_are_ambiguous_and_a_part_that_closed_is_none() -> None:
+    both = (a_position("p1", comment=MINE), a_position("p2", comment=MINE))
+    found = reconcile.match(a_named_order(), both, (), NOBODYS)
+    assert isinstance(found, Ambiguous) and found.ids == ("p1", "p2") and "carry the id of intent" in found.reason
+    found = reconcile.match(a_named_order(), both[:1], (a_row("p2", comment=MINE),), NOBODYS)
+    assert isinstance(found, Ambiguous)
+    part = a_row("p1", volume=Decimal("0.04"), comment=MINE)
+    assert reconcile.match(a_named_order(), both[:1], (part,), NOBODYS) == FoundOpen(both[0])
