@@ -151,7 +151,7 @@ async def test_time_passes_as_it_did_only_when_asked_for(monkeypatch: pytest.Mon
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
-        slept.append(seconds)
+        slept.extend([seconds] if seconds else [])
 
     monkeypatch.setattr(replay.asyncio, "sleep", sleep)  # type: ignore[attr-defined]
     line = a_line("x", latency_ms=2_000)
