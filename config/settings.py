@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 PositiveInt = Annotated[int, Meta(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Meta(ge=0.01, le=604_800)]
@@ -17,6 +17,8 @@ Ratio = Annotated[float, Meta(gt=0, le=1)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Symbol = Annotated[str, Meta(pattern=r"^[A-Z]{6}$")]
+OptionalPath = Annotated[str, Meta(pattern=r"^(|/.{1,400})$")]  # absolute
+EnvName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,9 +63,12 @@ class Scanner(Section, frozen=True, kw_only=True):
 
 
 class Llm(Section, frozen=True, kw_only=True):
-    """The analysts. `offline` is deterministic rules, `openai` any OpenAI-compatible endpoint."""
+    """The analysts. `offline` is deterministic rules, `openai` any OpenAI-compatible endpoint.
 
-    analyst: Literal["offline", "openai"] = "offline"
+    `tradingagents` is the project of that name in an interpreter of its own, see docs/tradingagents.md.
+    """
+
+    analyst: Literal["offline", "openai", "tradingagents"] = "offline"
     slots: Annotated[int, Meta(ge=1, le=64)] = 1
     deadline_s: Seconds = 600.0
     base_url: str = ""
@@ -73,6 +78,16 @@ class Llm(Section, frozen=True, kw_only=True):
     sl_volatility_min: Annotated[float, Meta(gt=0, le=20)] = 0.3
     sl_volatility_max: Annotated[float, Meta(gt=0, le=20)] = 5.0
     reward_to_risk_min: Annotated[float, Meta(ge=0, le=20)] = 1.0
+    tradingagents_python: OptionalPath = ""
+    tradingagents_analysts: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=20)] = ("market", "news")
+    tradingagents_config: OptionalPath = ""
+    tradingagents_env: Annotated[tuple[EnvName, ...], Meta(max_length=40)] = ()
+    tradingagents_ticker: Annotated[str, Meta(pattern=r"^[^{}\s]*\{symbol\}[^{}\s]*$", max_length=40)] = "{symbol}=X"
+    tradingagents_tickers: dict[Symbol, Annotated[str, Meta(pattern=r"^\S{1,40}$")]] = field(
+        default_factory=lambda: {"XAUUSD": "GC=F"}
+    )
+    tradingagents_sl_volatilities: Annotated[float, Meta(gt=0, le=20)] = 1.5
+    tradingagents_tp_volatilities: Annotated[float, Meta(gt=0, le=60)] = 3.0
 
 
 class Executor(Section, frozen=True, kw_only=True):

@@ -18,6 +18,10 @@ def build(settings: Llm, clock: Clock) -> Analyst:
         from actors.analysts.openai import OpenAiAnalyst
 
         return OpenAiAnalyst(settings, clock, random.Random())
+    if settings.analyst == "tradingagents":
+        from actors.analysts.tradingagents import TradingAgentsAnalyst
+
+        return TradingAgentsAnalyst(settings, clock)
     from actors.analysts.offline import OfflineAnalyst
 
     return OfflineAnalyst()
