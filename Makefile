@@ -31,10 +31,11 @@ test: setup  ## run all tests
 chaos: setup  ## kill anything at any moment and check that nothing is lost (MINUTES=m: storms; SWEEP=m; SEED=n)
 	@$(BIN)/python -m tests.chaos.run $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SWEEP),--sweep $(SWEEP)) $(if $(SEED),--seed $(SEED))
 
-bench: setup  ## print start-up and recovery times of every process, and the gate's time for a decision
+bench: setup  ## print start-up and recovery times, the gate's time for a decision, and what a pool of analysts clears
 	@$(BIN)/python -m tests.bench.startup
 	@$(BIN)/python -m tests.bench.recovery
 	@$(BIN)/python -m tests.bench.guard
+	@$(BIN)/python -m tests.bench.analysts
 
 check: setup  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .
