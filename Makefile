@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup start test chaos bench check format lock clean
+.PHONY: help setup start test accept chaos bench check format lock clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,6 +27,10 @@ start: setup  ## run the whole pipeline with the paper profile until Ctrl-C
 
 test: setup  ## run all tests
 	@$(BIN)/pytest
+
+accept: setup  ## decisions of a real small model and faults of another's server; fetches both into .accept/ once
+	@$(BIN)/python -m tests.accept.install
+	@$(BIN)/pytest tests/accept -s -rs
 
 chaos: setup  ## kill anything at any moment and check that nothing is lost (MINUTES=m: storms; SWEEP=m; SEED=n)
 	@$(BIN)/python -m tests.chaos.run $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SWEEP),--sweep $(SWEEP)) $(if $(SEED),--seed $(SEED))
