@@ -32,7 +32,9 @@ PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Take the job, let the second process do it, and guard it until standard input ends."""
-    # First of all: from here on nothing that is printed can reach the answer.
+    if os.getpgrp() != os.getpid():
+        sys.exit("not the leader of a group of its own: at the end it kills its group")
+    # From here on nothing that is printed can reach the answer.
     answers = os.dup(1)
     os.dup2(2, 1)
     job = _read_job()

@@ -39,7 +39,7 @@ def signal_of(number: int) -> Signal:
         bar_time=proposals.bar_of(number),
         score=round(0.05 + 0.04 * number, 3),
         confidence=("low", "medium", "high")[number % 3],
-        volatility_pips=20.0 + 5 * number,
+        volatility_pips=2.0 + 3 * number,  # this model likes stops of 2 pips: some of them are then allowed
         features={"rsi_14": 30.0 + 2 * number, "vol_ratio_20_120": 0.8 + 0.05 * number},
     )
     return analysis.turned(found) if number % 2 else found
