@@ -48,7 +48,7 @@ CONTEXTS = {
 NOT_PASSED = re.compile(r"(PILOT_|LD_|PYTHON).*|PATH|HOME|TMPDIR|NOTIFY_SOCKET", re.IGNORECASE)
 _SECRET = re.compile(r"key|token|secret|password", re.IGNORECASE)
 _STATED = re.compile(
-    r"\b(?:rating|final transaction proposal|recommendation|final decision)[\s*_\"'`]*[:=][\s*_\"'`]*"
+    r"\b(?:rating|final transaction proposal|recommendation|final decision)[\s*_\"'`]*[:=–-][\s*_\"'`]*"
     rf"(?P<rating>{'|'.join(SIDES)})\b",
     re.IGNORECASE,
 )
@@ -160,8 +160,8 @@ def _verdict(signal: Signal, ticker: str, answer: Answer, settings: Llm, latency
     side: DecisionSide = SIDES.get(rating.strip("*_ ").casefold(), "HOLD")
     if rating.strip("*_ ").casefold() not in SIDES:
         said = f"No valid decision: {said}; known are {', '.join(SIDES)}"
-    elif side != "HOLD" and (others := _stated(state) - {side}):
-        said, side = f"No valid decision: {said}, but its text states {' and '.join(sorted(others))}", "HOLD"
+    elif side != "HOLD" and (objection := _objection(side, state)):
+        said, side = f"No valid decision: {said}, but {objection}", "HOLD"
     sl_pips = distances.pips(signal.volatility_pips, settings.tradingagents_sl_volatilities)
     tp_pips = distances.pips(signal.volatility_pips, settings.tradingagents_tp_volatilities)
     kept = {
@@ -188,11 +188,19 @@ def _state(raw: msgspec.Raw) -> dict[str, object]:
         raise AnalysisError(f"the final state of TradingAgents is no object: {error}") from error
 
 
-def _stated(state: Mapping[str, object]) -> set[DecisionSide]:
-    """Return the sides that the final decision names as its rating: the rating was read from it, perhaps wrongly."""
+def _objection(side: DecisionSide, state: Mapping[str, object]) -> str:
+    """Return what in the final decision speaks against the side; empty when nothing does.
+
+    The rating was read from that text by a pattern that falls back to the first of the five words anywhere in it.
+    """
     decision = state.get("final_trade_decision")
-    found = _STATED.finditer(decision) if isinstance(decision, str) else ()
-    return {SIDES[one["rating"].casefold()] for one in found}
+    if not isinstance(decision, str):
+        return ""
+    stated = {SIDES[one["rating"].casefold()] for one in _STATED.finditer(decision)}
+    if stated - {side}:
+        return f"its text states {' and '.join(sorted(stated - {side}))}"
+    refusal = None if stated else verdict.contradiction(side, decision)
+    return refusal.reason if refusal else ""
 
 
 def _cut(state: dict[str, object]) -> dict[str, object]:

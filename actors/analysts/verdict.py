@@ -111,6 +111,12 @@ def _check_distances(verdict: Verdict, signal: Signal, limits: Llm) -> Refusal |
 
 # ── does the text say the opposite of the side? ─────────────────────────────
 
+
+def contradiction(side: DecisionSide, prose: str) -> Refusal | None:
+    """Return the refusal of a side whose text clearly states another one or advises against it, else None."""
+    return _check_prose(side, prose)
+
+
 _ACTION = r"(?P<act>buy(?:ing)?|sell(?:ing)?|long|short(?:ing)?|hold(?:ing)?)\b"
 _LEAD = (
     r"(?:decision|recommendation|verdict|action|conclusion|call|answer|side)\s*(?:is|would be|=|:|-)\s*(?:to\s+|a\s+)?"

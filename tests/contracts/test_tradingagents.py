@@ -108,17 +108,27 @@ async def test_rating_that_is_no_text_is_no_trade(analyst: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rating", "decision"),
+    ("rating", "decision", "says"),
     [
-        ("Buy", "**Rating**: Sell"),
-        ("Overweight", "Long text.\n\nFINAL TRANSACTION PROPOSAL: **HOLD**"),
-        ("Sell", "Recommendation: Buy ... Rating: Sell"),
+        ("Buy", "**Rating**: Sell", "its text states SELL"),
+        ("Buy", "Rating - Underweight", "its text states SELL"),
+        ("Overweight", "Long text.\n\nFINAL TRANSACTION PROPOSAL: **HOLD**", "its text states HOLD"),
+        ("Sell", "Recommendation: Buy ... Rating: Sell", "its text states BUY"),
+        ("Buy", "One should not buy here.", "advises against BUY"),
+        ("Sell", "The trend is bullish.", "only says 'bullish'"),
     ],
 )
-async def test_rating_that_its_own_text_contradicts_is_no_trade(analyst: Make, rating: str, decision: str) -> None:
+async def test_rating_that_its_own_text_contradicts_is_no_trade(
+    analyst: Make, rating: str, decision: str, says: str
+) -> None:
     found = await judged(await analyst({"rating": rating, "decision": decision}))
     assert found.side == "HOLD"
-    assert "but its text states" in found.reason
+    assert says in found.reason
+
+
+@pytest.mark.parametrize("decision", ["**Rating**: Overweight\n\nNobody should sell now.", "Momentum.", "", None])
+async def test_rating_that_its_own_text_does_not_contradict_is_a_trade(analyst: Make, decision: str | None) -> None:
+    assert (await judged(await analyst({"decision": decision}))).side == "BUY"
 
 
 @pytest.mark.parametrize("volatility", [0.0, -1.0, math.nan, math.inf])
@@ -135,11 +145,11 @@ async def test_without_a_volatility_nobody_is_asked(analyst: Make, data: Path, v
 @pytest.mark.parametrize(
     ("behaviour", "says"),
     [
-        ("raises", "GraphError: the model is away"),
+        ("raises", "failed: GraphError: the model is away"),
         ("exits", "exit code 0 and without an answer"),
         ("dies", "signal 11"),
-        ("returns_three", "TypeError: propagate returned tuple"),
-        ("returns_text", "TypeError: propagate returned str"),
+        ("returns_three", "failed: TypeError: propagate returned tuple"),
+        ("returns_text", "failed: TypeError: propagate returned str"),
         ("returns_no_state", "final state of TradingAgents is no object"),
         ("is_huge", "more than 2097152 bytes"),
         ("writes_to_the_answer", "the answer of TradingAgents is none"),
@@ -155,7 +165,7 @@ async def test_crash_or_an_answer_of_another_shape_is_a_failed_attempt(
 
 async def test_a_config_that_breaks_the_project_is_a_failed_attempt_that_says_why(analyst: Make) -> None:
     found = await analyst({"results_dir": 5})
-    with pytest.raises(AnalysisError, match="TypeError"):
+    with pytest.raises(AnalysisError, match="failed: TypeError"):
         await judged(found)
 
 
@@ -276,6 +286,17 @@ async def test_secrets_are_in_no_log_and_no_record(
     assert "key ***" in found.report
 
 
+async def test_a_secret_at_the_end_of_what_is_kept_of_a_line_is_not_told_in_halves(
+    analyst: Make, monkeypatch: pytest.MonkeyPatch, log: list[str]
+) -> None:
+    monkeypatch.setenv("TEST_KEY", "sk-very-secret")
+    await judged(await analyst({"behaviour": "says_a_long_line"}, tradingagents_env=("TEST_KEY",)))
+    said = [line for line in log if line.startswith("TradingAgents:")]
+    assert len(said) == 2
+    assert said[0].startswith("TradingAgents: yyyy")
+    assert said[1] == "TradingAgents: after it\n"
+
+
 # ── what ends it ────────────────────────────────────────────────────────────
 
 
@@ -308,7 +329,7 @@ async def test_a_cancelled_or_closed_analysis_is_killed_with_its_children(analys
     else:
         await found.close()
         with pytest.raises(AnalysisError):
-            await task
+            await asyncio.wait_for(task, DEADLINE_S / 3)
     eventually(lambda: not any(map(is_alive, pids)), 5)
 
 

@@ -73,6 +73,10 @@ class TradingAgentsGraph:
         sys.stderr.write(f"key {os.environ.get('TEST_KEY')} {self.config.get('api_key')}\n" * 200)
         state["market_report"] = f"key {os.environ.get('TEST_KEY')}"
 
+    def _says_a_long_line(self, state):
+        """Let the secret stand across the 16,384th byte, where the bridge stops to keep a line."""
+        sys.stderr.write("y" * 16_380 + os.environ["TEST_KEY"] + "z" * 100_000 + "\nafter it\n")
+
     def _says_much(self, state):
         for _ in range(2_000):
             sys.stderr.write("x" * 1_000 + "\n")
