@@ -138,6 +138,7 @@ _STAYS_OUT = re.compile(
 )
 _UP = re.compile(r"\b(?:bullish|up-?trend|up-?trending|upwards?)\b", re.IGNORECASE)
 _DOWN = re.compile(r"\b(?:bearish|down-?trend|down-?trending|downwards?)\b", re.IGNORECASE)
+_IN_CAPITALS = re.compile(r"\b(?:BUY|SELL|HOLD)\b")  # the words of the answer's own field
 _SIDE_OF = {"buy": "BUY", "long": "BUY", "sell": "SELL", "shor": "SELL", "hold": "HOLD"}
 
 
@@ -146,6 +147,9 @@ def _check_prose(side: DecisionSide, prose: str) -> Refusal | None:
     said = {_side_of(found) for found in _SAYS.finditer(prose)}
     if said - {side}:
         return _contradiction(side, f"states {' and '.join(sorted(said - {side}))}")
+    named = set(_IN_CAPITALS.findall(prose))
+    if named and side not in named:
+        return _contradiction(side, f"names only {' and '.join(sorted(named))}")
     if side in {_side_of(found) for found in _DENIES.finditer(prose)}:
         return _contradiction(side, f"advises against {side}")
     if found := _STAYS_OUT.search(prose):
