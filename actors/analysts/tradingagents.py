@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -83,20 +84,23 @@ class TradingAgentsAnalyst:
         Raises:
             ConfigError: it is not, or this is no interpreter. The message holds the command that installs it.
         """
-        secrets = (*self._env.values(), *_secrets_in(self._config))
-        self._runner = tradingagents_process.Runner(
-            self._settings.tradingagents_python,
-            load.data_folder() / "tradingagents",
-            self._env,
-            tradingagents_process.Masks(secrets),
-        )
-        try:
-            answer = await self._runner.run({"look": True}, "start", START_S)
-        except (OSError, AnalysisError) as error:
-            raise ConfigError(_missing(self._settings, f"is no Python that answers ({error})")) from error
+        logger.info("Analyst ready: TradingAgents {}", await self.version())
+        self._runner = self._runner_in(load.data_folder() / "tradingagents")
+
+    async def version(self) -> str:
+        """Return the version of the project that is installed there; leaves nothing behind. Raises ConfigError."""
+        with tempfile.TemporaryDirectory(prefix="pilot-", ignore_cleanup_errors=True) as folder:
+            try:
+                answer = await self._runner_in(Path(folder)).run({"look": True}, "look", START_S)
+            except (OSError, AnalysisError) as error:
+                raise ConfigError(_missing(self._settings, f"is no Python that answers ({error})")) from error
         if not answer.found:
             raise ConfigError(_missing(self._settings, "is a Python without the module tradingagents"))
-        logger.info("Analyst ready: TradingAgents {}", text.line(answer.version, 40))
+        return text.line(answer.version, 40)
+
+    def _runner_in(self, folder: Path) -> tradingagents_process.Runner:
+        masks = tradingagents_process.Masks((*self._env.values(), *_secrets_in(self._config)))
+        return tradingagents_process.Runner(self._settings.tradingagents_python, folder, self._env, masks)
 
     async def close(self) -> None:
         """Kill what still runs."""

@@ -23,7 +23,7 @@ from rich.text import Text
 from actors.broker.password import PAPER
 from actors.compliance import day as days
 from actors.compliance.rulebook import RuleSet
-from actors.console import asking, findings, machine, outside, tables
+from actors.console import asking, findings, foreign, machine, outside, tables
 from actors.console.findings import UNREACHABLE, Finding
 from bus.clock import Clock, SystemClock
 from config import load
@@ -85,6 +85,7 @@ async def examine(profile: str | None, clock: Clock) -> Report:
     else:
         found.append(findings.warn("broker", f"not asked: {reason}", "put that right, then run it again"))
     found += await outside.language_model(settings, clock)
+    found += await foreign.tradingagents(settings, clock)
     found = [findings.without_secrets(one, secrets.values()) for one in found]
     return Report(exit_code=findings.exit_code(found), requests=visit.requests, findings=found)
 

@@ -177,6 +177,8 @@ def secrets(settings: Settings) -> tuple[dict[str, str], list[Finding]]:
     found, said = {}, []
     if settings.llm.analyst == "openai" and not openai.is_here(settings.llm):
         names.append(settings.llm.api_key_env)
+    if settings.llm.analyst == "tradingagents":
+        names.extend(settings.llm.tradingagents_env)
     for name in names:
         try:
             found[name] = load.secret(name)

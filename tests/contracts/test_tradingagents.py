@@ -18,9 +18,10 @@ from loguru import logger
 from actors.analysts import registry, tradingagents, tradingagents_process
 from actors.analysts.analyst import AnalysisError, Analyst
 from actors.analysts.verdict import Verdict
+from actors.console import foreign
 from bus.clock import SystemClock
 from config.load import ConfigError
-from config.settings import Llm
+from config.settings import Llm, Settings
 from tests.kit import bridge, pipeline, proposals
 from tests.kit.analysis import a_signal, an_intent
 from tests.kit.eventually import eventually, eventually_async
@@ -139,7 +140,7 @@ async def test_without_a_volatility_nobody_is_asked(analyst: Make, data: Path, v
     text = intent.signal_json.replace('"volatility_pips":40.0', f'"volatility_pips":{volatility}')
     told = an_intent(broken) if math.isfinite(volatility) else an_intent(signal_json=text)
     assert (await found.analyse(told, DEADLINE_S)).side == "HOLD"
-    assert not (data / "EURUSD").exists()
+    assert not data.exists()
 
 
 @pytest.mark.parametrize(
@@ -375,6 +376,19 @@ async def test_without_the_module_the_start_is_refused_with_the_command_that_ins
     with pytest.raises(ConfigError, match="without the module tradingagents") as found:
         await analyst(tradingagents_python=str(bare))
     assert f"python3 -m venv '{tmp_path}/my venv' && '{tmp_path}/my venv'/bin/python -m {COMMAND}" in str(found.value)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+async def test_doctor_says_whether_it_is_installed_and_leaves_nothing_behind(
+    python: Path, tmp_path: Path, data: Path, installed: bool
+) -> None:
+    chosen = python if installed else bridge.environment(tmp_path / "venv", installed=False)
+    llm = Llm(analyst="tradingagents", tradingagents_python=str(chosen))
+    (found,) = await foreign.tradingagents(Settings(profile="test", llm=llm), SystemClock())
+    assert found.state == ("ok" if installed else "fail")
+    assert (f"TradingAgents {bridge.VERSION} in" if installed else COMMAND) in found.found
+    assert not data.exists()
+    assert await foreign.tradingagents(Settings(profile="test"), SystemClock()) == []
 
 
 @pytest.mark.parametrize(
