@@ -46,6 +46,7 @@ CONTEXTS = {
     "argument": "as qlib_data to propagate()",
     "config": "as qlib_data in its config, since its propagate() takes none",
 }
+PAIR = re.compile(r"[A-Z]{6}")
 NOT_PASSED = re.compile(r"(PILOT_|LD_|PYTHON).*|PATH|HOME|TMPDIR|NOTIFY_SOCKET", re.IGNORECASE)
 _SECRET = re.compile(r"key|token|secret|password", re.IGNORECASE)
 _STATED = re.compile(
@@ -116,11 +117,14 @@ class TradingAgentsAnalyst:
         signal = verdict.signal_of(intent)
         if not isinstance(signal, Signal):
             return verdict.hold(signal.reason)
+        pair = signal.symbol.partition(".")[0]
+        if not PAIR.fullmatch(pair):  # it becomes the name of a folder
+            return verdict.hold(f"The symbol was {signal.symbol!r}; allowed: six capital letters, a dot and a suffix.")
         if not (math.isfinite(signal.volatility_pips) and signal.volatility_pips > 0):
             return verdict.hold(f"The daily volatility was {signal.volatility_pips} pips; no stop can be set on it.")
         if self._runner is None:
             raise AnalysisError("the analyst was not started")
-        ticker = ticker_of(signal.symbol, self._settings)
+        ticker = ticker_of(pair, self._settings)
         began = self._clock.monotonic()
         job = {
             "ticker": ticker, "trade_date": intent.trade_date, "qlib_data": figures_of(signal),
@@ -128,7 +132,7 @@ class TradingAgentsAnalyst:
         }  # fmt: skip
         try:
             # A folder for each pair: the project remembers its decisions in a file that two processes must not share.
-            answer = await self._runner.run(job, signal.symbol.partition(".")[0], deadline_s)
+            answer = await self._runner.run(job, pair, deadline_s)
         except OSError as error:
             raise AnalysisError(f"TradingAgents could not be started: {error}") from error
         how = CONTEXTS.get(answer.context, "not at all")

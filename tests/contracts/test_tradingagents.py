@@ -143,6 +143,14 @@ async def test_without_a_volatility_nobody_is_asked(analyst: Make, data: Path, v
     assert not data.exists()
 
 
+@pytest.mark.parametrize("symbol", ["../../x", "EUR/USD", "", ".EURUSD", "eurusd", "EURUSDX"])
+async def test_a_symbol_that_is_no_pair_reaches_neither_the_project_nor_a_folder(
+    analyst: Make, data: Path, symbol: str
+) -> None:
+    assert (await judged(await analyst(), symbol=symbol)).side == "HOLD"
+    assert not data.exists()
+
+
 @pytest.mark.parametrize(
     ("behaviour", "says"),
     [
@@ -310,10 +318,10 @@ async def hanging(data: Path) -> list[int]:
 
 async def test_a_hanging_analysis_is_killed_at_its_deadline_with_its_children(analyst: Make, data: Path) -> None:
     found = await analyst({"behaviour": "hangs"})
-    task = asyncio.create_task(judged(found, 2.0))
+    task = asyncio.create_task(judged(found, 4.0))
     pids = await hanging(data)
     assert all(map(is_alive, pids))
-    with pytest.raises(AnalysisError, match="within 2 s and was killed"):
+    with pytest.raises(AnalysisError, match="within 4 s and was killed"):
         await task
     eventually(lambda: not any(map(is_alive, pids)), 5)
 
