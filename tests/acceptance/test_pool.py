@@ -134,8 +134,8 @@ def test_a_hanging_request_holds_up_its_own_slot_only(model: Model) -> None:
 
 def test_a_stop_finishes_what_it_can_and_releases_the_rest_and_a_kill_counts_as_an_attempt(model: Model) -> None:
     # Of three analyses under way one is answered soon, the others never.
-    model.server.script.extend([llm_server.completion(llm_server.decision(), delay_s=1.0), SILENT, SILENT])
-    with pipeline.running(**settings(model, slots=3, stop_s=6.0)) as run:
+    model.server.script.extend([llm_server.completion(llm_server.decision(), delay_s=0.8), SILENT, SILENT])
+    with pipeline.running(**settings(model, slots=3, stop_s=5.0)) as run:
         run.env["COLUMNS"] = "200"
         run.start("--scale", "scanner=0,executor=0,monitor=0,paper=0")
         proposals.propose(run, 3)

@@ -59,15 +59,16 @@ Make = Callable[..., Any]
 
 @pytest.fixture
 async def analyst(python: Path, tmp_path: Path) -> AsyncIterator[Make]:
-    """Return a function that makes a started analyst: `config` is the project's, everything else settings of ours."""
+    """Return a function that makes an analyst: `config` is the project's, everything else settings of ours."""
     made: list[Analyst] = []
 
-    async def make(config: dict[str, Any] | None = None, **settings: Any) -> Analyst:
+    async def make(config: dict[str, Any] | None = None, *, starts: bool = True, **settings: Any) -> Analyst:
         path = bridge.config(tmp_path, **(config or {}))
         usual = {"tradingagents_python": str(python), "tradingagents_config": path}
         found = registry.build(Llm(analyst="tradingagents", **(usual | settings)), SystemClock())
         made.append(found)
-        await found.start()
+        if starts:
+            await found.start()
         return found
 
     yield make
@@ -94,7 +95,7 @@ def is_alive(pid: int) -> bool:
 # ── what is no trade ────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("rating", ["REVIEW", "", "Strong Buy", "buy or sell", "BUYBUY", "None", "nan", "5"])
+@pytest.mark.parametrize("rating", ["REVIEW", "", "Strong Buy", "buy or sell", "BUYBUY"])
 async def test_what_is_none_of_the_five_ratings_is_no_trade(analyst: Make, rating: str) -> None:
     found = await judged(await analyst({"rating": rating}))
     assert (found.side, found.sl_pips, found.tp_pips) == ("HOLD", None, None)
@@ -134,7 +135,7 @@ async def test_rating_that_its_own_text_does_not_contradict_is_a_trade(analyst: 
 
 @pytest.mark.parametrize("volatility", [0.0, -1.0, math.nan, math.inf])
 async def test_without_a_volatility_nobody_is_asked(analyst: Make, data: Path, volatility: float) -> None:
-    found = await analyst()
+    found = await analyst(starts=False)
     intent = an_intent()
     broken = a_signal(volatility_pips=volatility)
     text = intent.signal_json.replace('"volatility_pips":40.0', f'"volatility_pips":{volatility}')
@@ -147,7 +148,7 @@ async def test_without_a_volatility_nobody_is_asked(analyst: Make, data: Path, v
 async def test_a_symbol_that_is_no_pair_reaches_neither_the_project_nor_a_folder(
     analyst: Make, data: Path, symbol: str
 ) -> None:
-    assert (await judged(await analyst(), symbol=symbol)).side == "HOLD"
+    assert (await judged(await analyst(starts=False), symbol=symbol)).side == "HOLD"
     assert not data.exists()
 
 
