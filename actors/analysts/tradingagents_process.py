@@ -125,11 +125,16 @@ class Runner:
         failpoints.reach("llm.after_kill")
 
     async def _reap(self, process: asyncio.subprocess.Process, listening: asyncio.Task[None]) -> None:
+        """Wait until the killed process and its three pipes are gone, so that nothing of it is left in the loop."""
+        if process.stdin is not None:
+            process.stdin.close()
         await _gone(process)
         self._living.discard(process)
-        # Somebody who left the group may still hold the other end of the pipe.
-        await asyncio.wait((listening,), timeout=REAP_S)
+        # Somebody who left the group may still hold the other end of a pipe.
+        draining = asyncio.create_task(_drain(process))
+        await asyncio.wait((listening, draining), timeout=REAP_S)
         listening.cancel()
+        draining.cancel()
 
     def _read(self, line: bytes, complaints: _Complaints) -> Answer:
         if len(line) > ANSWER_BYTES_MAX:
@@ -200,6 +205,12 @@ async def _talk(process: asyncio.subprocess.Process, job: bytes) -> bytes:
             break
         found += chunk
     return bytes(found.partition(b"\n")[0])
+
+
+async def _drain(process: asyncio.subprocess.Process) -> None:
+    """Read and drop what is left of standard output."""
+    while process.stdout is not None and await process.stdout.read(CHUNK_BYTES):
+        pass
 
 
 async def _gone(process: asyncio.subprocess.Process) -> None:
