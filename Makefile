@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup start test chaos bench check format lock clean
+.PHONY: help setup start test accept chaos bench check format lock clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,15 +28,20 @@ start: setup  ## run the whole pipeline with the paper profile until Ctrl-C
 test: setup  ## run all tests
 	@$(BIN)/pytest
 
+accept: setup  ## decisions of a real small model and faults of another's server; fetches both into .accept/ once
+	@$(BIN)/python -m tests.accept.install
+	@$(BIN)/pytest tests/accept -s -rs
+
 chaos: setup  ## kill anything at any moment and check that nothing is lost (MINUTES=m: storms; SWEEP=m; SEED=n; API=trader)
 	@$(BIN)/python -m tests.chaos.run $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SWEEP),--sweep $(SWEEP)) $(if $(SEED),--seed $(SEED)) $(if $(API),--api $(API))
 
-bench: setup  ## print start-up and recovery times, the gate's time, an order's round trip, and a day's requests
+bench: setup  ## print start-up and recovery times, the gate's time, an order's round trip, a day's requests, and what a pool of analysts clears
 	@$(BIN)/python -m tests.bench.startup
 	@$(BIN)/python -m tests.bench.recovery
 	@$(BIN)/python -m tests.bench.guard
 	@$(BIN)/python -m tests.bench.roundtrip
 	@$(BIN)/python -m tests.kit.budget_week
+	@$(BIN)/python -m tests.bench.analysts
 
 check: setup  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .

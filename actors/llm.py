@@ -26,8 +26,8 @@ from bus.records import Signal, TradeIntent
 from bus.vocabulary import Outcome, Role, State
 from config.settings import Settings
 
-FINISH_S = 1.5  # after the stop: for analyses that are almost done
-RELEASE_S = 1.5  # after that: for the store to take the rest back
+RELEASE_S = 1.5  # of the time for a stop: for the store to take back what could not be finished
+LEAVE_S = 1.0  # of the time for a stop: for the loop to end and the process to go
 ERROR_CHARS_MAX = 1_000
 
 
@@ -200,14 +200,18 @@ class Analyst(actor.Actor):
     # ── the end ─────────────────────────────────────────────────────────────
 
     async def _drain(self) -> None:
-        """Let analyses finish for a moment, then give the rest back. Without an answer, recovery frees the leases."""
+        """Let analyses finish while there is time, then give the rest back. Without an answer, recovery frees it."""
         if self._work:
-            await asyncio.wait([work.task for work in self._work.values()], timeout=FINISH_S)
+            await asyncio.wait([work.task for work in self._work.values()], timeout=self._finish_s())
         for work in tuple(self._work.values()):
             self._give_back(work.held, "stopping")
             self._drop(work, "stopping")
         if self._asides:
             await asyncio.wait(self._asides)
+
+    def _finish_s(self) -> float:
+        """Return how long analyses may go on after the stop: `supervisor.stop_s` but for what follows them."""
+        return max(0.0, self.settings.supervisor.stop_s - LEAVE_S - RELEASE_S)
 
     def _give_back(self, held: Held, reason: str) -> None:
         self._releasing.add(held)  # in the beats from now on until the store has answered
@@ -218,7 +222,7 @@ class Analyst(actor.Actor):
     async def _release(self, held: Held, reason: str) -> None:
         release = messages.Release(intent_id=held.intent_id, epoch=held.epoch, reason=reason)
         try:
-            ack = await self.link.ask(release, RELEASE_S)
+            ack = await self.link.ask(release, min(RELEASE_S, self.settings.supervisor.stop_s / 3))
             logger.bind(intent_id=held.intent_id).info("Gave a lease back ({}): {}", reason, ack.outcome)
         except NoAnswer:
             logger.bind(intent_id=held.intent_id).info("Gave a lease back ({}): no answer; the store will see", reason)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 PositiveInt = Annotated[int, Meta(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Meta(ge=0.01, le=604_800)]
@@ -23,6 +23,8 @@ Sessions = Literal["always", "fx"]
 Points = Annotated[float, Meta(ge=-10_000, le=10_000)]
 SpreadFactor = Annotated[float, Meta(ge=0.1, le=100)]
 Dollars = Annotated[str, Meta(pattern=r"^[0-9]{1,7}(\.[0-9]{1,6})?$")]
+OptionalPath = Annotated[str, Meta(pattern=r"^(|/.{1,400})$")]  # absolute
+EnvName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -91,18 +93,19 @@ class LlmRoles(Section, frozen=True, kw_only=True):
 class Llm(LlmEndpoint, frozen=True, kw_only=True):
     """The analysts. `offline` is deterministic rules, `openai` one OpenAI-compatible endpoint, named right here,
     `panel` roles at the endpoints of `[llm.endpoints.NAME]`. See docs/analysts.md.
-    `replay` is `replay_analyst` on recorded answers.
+    `tradingagents` is the project of that name in an interpreter of its own, `replay` is `replay_analyst` on recorded
+    answers.
 
     Budgets: None is no limit, 0 lets no call through. A day is one of UTC and all workers share it.
     """
 
-    analyst: Literal["offline", "openai", "panel", "replay"] = "offline"
+    analyst: Literal["offline", "openai", "panel", "tradingagents", "replay"] = "offline"
     slots: Annotated[int, Meta(ge=1, le=64)] = 1
     deadline_s: Seconds = 600.0
     endpoints: dict[Name, LlmEndpoint] = {}
     roles: LlmRoles | None = None
-    roles_folder: Annotated[str, Meta(pattern=r"^(|/.{1,400})$")] = ""
-    briefing_path: Annotated[str, Meta(pattern=r"^(|/.{1,400})$")] = ""
+    roles_folder: OptionalPath = ""
+    briefing_path: OptionalPath = ""
     rounds: Annotated[int, Meta(ge=1, le=5)] = 1
     disagreement_max: Annotated[float, Meta(ge=0, le=1)] = 0.4
     day_tokens_max: Annotated[int, Meta(ge=0, le=10**12)] | None = None
@@ -126,6 +129,17 @@ class Llm(LlmEndpoint, frozen=True, kw_only=True):
     replay_speed: Annotated[float, Meta(ge=0, le=1_000)] = 0.0
     shadow: bool = False
     shadow_s: Seconds = 120.0
+    # the bridge to TradingAgents: docs/tradingagents.md
+    tradingagents_python: OptionalPath = ""
+    tradingagents_analysts: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=20)] = ("market", "news")
+    tradingagents_config: OptionalPath = ""
+    tradingagents_env: Annotated[tuple[EnvName, ...], Meta(max_length=40)] = ()
+    tradingagents_ticker: Annotated[str, Meta(pattern=r"^[^{}\s]*\{symbol\}[^{}\s]*$", max_length=40)] = "{symbol}=X"
+    tradingagents_tickers: dict[Symbol, Annotated[str, Meta(pattern=r"^\S{1,40}$")]] = field(
+        default_factory=lambda: {"XAUUSD": "GC=F"}
+    )
+    tradingagents_sl_volatilities: Annotated[float, Meta(gt=0, le=20)] = 1.5
+    tradingagents_tp_volatilities: Annotated[float, Meta(gt=0, le=60)] = 3.0
 
 
 class Executor(Section, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ import math
 import msgspec
 from msgspec import Struct
 
-from actors.analysts import verdict
+from actors.analysts import distances, verdict
 from actors.analysts.verdict import Verdict
 from bus.records import Signal, TradeIntent
 from bus.vocabulary import Side
@@ -72,7 +72,7 @@ def judge(signal: Signal) -> Verdict:
     seen = read(signal)
     if reason := _objection(seen):
         return _verdict(signal, seen, verdict.hold(reason))
-    sl_pips = max(0.1, round(SL_VOLATILITIES * signal.volatility_pips, 1))
+    sl_pips = distances.pips(signal.volatility_pips, SL_VOLATILITIES)
     word = "up" if seen.side == "BUY" else "down"
     reason = (
         f"{seen.agree} of {len(seen.votes)} trend readings point {word}, {seen.against} the other way; "

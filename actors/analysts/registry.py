@@ -17,19 +17,26 @@ def build(settings: Llm, clock: Clock, ask: Ask = no_store) -> Analyst:
     Raises:
         config.load.ConfigError: it cannot work with these settings.
     """
-    from actors.analysts.offline import OfflineAnalyst
-
     if not settings.shadow:
-        return OfflineAnalyst() if settings.analyst == "offline" else _asking(settings, clock, ask)
+        return _named(settings, clock, ask)
     if settings.analyst == "offline":
         raise ConfigError("llm.shadow was true with llm.analyst = 'offline'; name the analyst that is the shadow")
+    from actors.analysts.offline import OfflineAnalyst
     from actors.analysts.shadow import ShadowAnalyst
 
-    return ShadowAnalyst(OfflineAnalyst(), _asking(settings, clock, ask), settings, clock)
+    return ShadowAnalyst(OfflineAnalyst(), _named(settings, clock, ask), settings, clock)
 
 
-def _asking(settings: Llm, clock: Clock, ask: Ask) -> Analyst:
-    """Return an analyst that asks language models, or recordings of them."""
+def _named(settings: Llm, clock: Clock, ask: Ask) -> Analyst:
+    """Return the analyst that `llm.analyst` names."""
+    if settings.analyst == "offline":
+        from actors.analysts.offline import OfflineAnalyst
+
+        return OfflineAnalyst()
+    if settings.analyst == "tradingagents":
+        from actors.analysts.tradingagents import TradingAgentsAnalyst
+
+        return TradingAgentsAnalyst(settings, clock)
     from actors.analysts import completers
 
     served, played = completers.build(settings, clock), completers.played(settings)

@@ -139,6 +139,12 @@ def _check_prices(verdict: Verdict, signal: Signal) -> Refusal | None:
 
 # ── does the text say the opposite of the side? ─────────────────────────────
 
+
+def contradiction(side: DecisionSide, prose: str) -> Refusal | None:
+    """Return the refusal of a side whose text clearly states another one or advises against it, else None."""
+    return _check_prose(side, prose)
+
+
 _ACTION = r"(?P<act>buy(?:ing)?|sell(?:ing)?|long|short(?:ing)?|hold(?:ing)?)\b"
 _LEAD = (
     r"(?:decision|recommendation|verdict|action|conclusion|call|answer|side)\s*(?:is|would be|=|:|-)\s*(?:to\s+|a\s+)?"
@@ -160,6 +166,7 @@ _STAYS_OUT = re.compile(
 )
 _UP = re.compile(r"\b(?:bullish|up-?trend|up-?trending|upwards?)\b", re.IGNORECASE)
 _DOWN = re.compile(r"\b(?:bearish|down-?trend|down-?trending|downwards?)\b", re.IGNORECASE)
+_IN_CAPITALS = re.compile(r"\b(?:BUY|SELL|HOLD)\b")  # the words of the answer's own field
 _SIDE_OF = {"buy": "BUY", "long": "BUY", "sell": "SELL", "shor": "SELL", "hold": "HOLD"}
 
 
@@ -168,6 +175,9 @@ def _check_prose(side: DecisionSide, prose: str) -> Refusal | None:
     said = {_side_of(found) for found in _SAYS.finditer(prose)}
     if said - {side}:
         return _contradiction(side, f"states {' and '.join(sorted(said - {side}))}")
+    named = set(_IN_CAPITALS.findall(prose))
+    if named and side not in named:
+        return _contradiction(side, f"names only {' and '.join(sorted(named))}")
     if side in {_side_of(found) for found in _DENIES.finditer(prose)}:
         return _contradiction(side, f"advises against {side}")
     if found := _STAYS_OUT.search(prose):

@@ -24,7 +24,7 @@ from rich.text import Text
 from actors.broker.password import PAPER
 from actors.compliance import day as days
 from actors.compliance.rulebook import RuleSet
-from actors.console import asking, findings, machine, outside, tables, telegram
+from actors.console import asking, findings, foreign, machine, outside, tables, telegram
 from actors.console.findings import UNREACHABLE, Finding
 from bus.clock import Clock, SystemClock
 from config import load
@@ -92,6 +92,7 @@ async def examine(profile: str | None, clock: Clock) -> Report:
     else:
         found.append(findings.warn("broker", f"not asked: {reason}", "put that right, then run it again"))
     found += await outside.language_model(settings, clock)
+    found += await foreign.tradingagents(settings, clock)
     token, chat = (secrets.get(name, "") for name in (telegram.TOKEN, telegram.CHAT))
     found += await telegram.check(settings.alerts.telegram_url, token, chat)
     return _report(found, secrets.values(), visit.requests)

@@ -178,6 +178,8 @@ def secrets(settings: Settings) -> tuple[dict[str, str], list[Finding]]:
     found, said = {}, []
     specs = endpoints.specs(settings.llm).values()
     names += sorted({spec.api_key_env for spec in specs if not endpoints.is_here(spec)})
+    if settings.llm.analyst == "tradingagents":
+        names.extend(settings.llm.tradingagents_env)
     for name in names:
         try:
             found[name] = load.secret(name)

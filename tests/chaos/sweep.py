@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -22,7 +23,7 @@ from tests.chaos import workloads
 from tests.chaos.figures import Tally
 from tests.chaos.rig import Rig, rigged
 from tests.chaos.workloads import Model, Turn, Workload
-from tests.kit import points
+from tests.kit import bridge, points
 
 ACTIONS = ("kill", "drop", "stop 2.5", "error")  # a stop that outlasts the watchdog
 NOT_HERE = ("pilot.", "dashboard.")  # the operator's command lines
@@ -210,6 +211,9 @@ def _on_its_own(tally: Tally, job: Workload, action: str, nth: int, warm: Path) 
         model = stack.enter_context(Model()) if job.needs_model else None
         if model is not None:
             changes["llm"]["base_url"] = model.server.url
+        if job.needs_bridge:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pb-")))
+            changes["llm"]["tradingagents_python"] = str(bridge.environment(folder))
         heat = None if job.is_cold else warm
         rig = stack.enter_context(rigged(tally, warm=heat, strict=job.is_strict, changes=changes))
         rig.wanted = job.wanted

@@ -29,6 +29,7 @@ HANG_S = 2.5  # how long a silent language model is waited for: longer than an a
 STOPPED_S = 30
 LISTENS = 5.0
 SILENT_S = 4.0  # twice as long as a grant is waited for
+FOREIGN: Changes = {"llm": {"analyst": "tradingagents"}}
 RECORDING_BYTES = 16_384
 _CHAT = {"analyst": "openai", "model": "test-model", "deadline_s": HANG_S, "recording_bytes_max": RECORDING_BYTES}
 CHAT: Changes = {"llm": _CHAT | {"breaker_failures_max": 100}}
@@ -119,6 +120,7 @@ class Workload:
     is_cold: bool = False
     is_strict: bool = False
     needs_model: bool = False
+    needs_bridge: bool = False  # an interpreter of its own with a module of TradingAgents' shape
     scans: bool = True  # whether the first scan's intents must come to their end
 
 
@@ -320,6 +322,14 @@ def asked_model(turn: Turn) -> None:
     turn.wait()
 
 
+def foreign_analyses(turn: Turn) -> None:
+    """Each analysis starts a process and kills it; a worker that dies in between leaves none."""
+    turn.arm()
+    for _ in turn.points:
+        turn.rig.feed(1)
+    turn.wait()
+
+
 def silent_model(turn: Turn) -> None:
     turn.model().falls_silent()
     turn.arm()
@@ -499,6 +509,7 @@ ALL: tuple[Workload, ...] = (
     Workload(both("llm.repair_recording"), half_a_record, needs_model=True, changes=CHAT),
     Workload(both("llm.rotate_recording"), full_recording, needs_model=True, changes=CHAT),
     Workload(told("llm.analysis_failed"), silent_model, needs_model=True, changes=CHAT),
+    Workload(both("llm.spawn", "llm.kill"), foreign_analyses, needs_bridge=True, changes=FOREIGN),
     Workload(both("llm.take_withdraw", "store.send_withdraw"), withdrawn, needs_model=True, changes=CHAT),
     Workload(told("llm.release"), stopped_while_analysing, needs_model=True, changes=CHAT),
     # Without an intent the executor begins no day: the monitor does.

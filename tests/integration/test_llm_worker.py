@@ -18,7 +18,7 @@ from bus.messages import Ack, Analyse, AnalysisFailed, Decide, Envelope, Held, R
 from bus.records import TradeIntent
 from bus.vocabulary import Outcome, Role, State
 from config.load import ConfigError
-from config.settings import Bus, Llm, Settings
+from config.settings import Bus, Llm, Settings, Supervisor
 from tests.kit.analysis import a_signal, an_intent
 from tests.kit.eventually import eventually_async as eventually
 from tests.kit.puppet_store import PuppetStore, running
@@ -75,9 +75,10 @@ async def store(tmp_path: Path) -> AsyncIterator[PuppetStore]:
     await found.close()
 
 
-def settings(slots: int = 2, **changes: object) -> Settings:
+def settings(slots: int = 2, *, stop_s: float = 4.0, **changes: object) -> Settings:
     bus = Bus(beat_s=0.05, dead_s=1.0, resend_s=0.1)
-    return Settings(profile="test", bus=bus, llm=Llm(slots=slots, **changes))  # type: ignore[arg-type]
+    llm_settings = Llm(slots=slots, **changes)  # type: ignore[arg-type]
+    return Settings(profile="test", bus=bus, llm=llm_settings, supervisor=Supervisor(stop_s=stop_s))
 
 
 def work(name: str = "a", epoch: int = 1, lease_s: float = 60.0, **changes: object) -> Analyse:
@@ -388,12 +389,10 @@ async def test_a_stop_lets_an_almost_finished_analysis_finish(
 
 @pytest.mark.parametrize("is_store_there", [True, False])
 async def test_a_stop_gives_back_what_cannot_be_finished(
-    store: PuppetStore, analyst: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_store_there: bool
+    store: PuppetStore, analyst: Scripted, tmp_path: Path, is_store_there: bool
 ) -> None:
-    monkeypatch.setattr(llm, "FINISH_S", 0.05)
-    monkeypatch.setattr(llm, "RELEASE_S", 0.3)
     analyst.gate.clear()
-    async with worker(store, settings(), tmp_path):
+    async with worker(store, settings(stop_s=1.0), tmp_path):
         await eventually(lambda: is_ready(store))
         store.tell(work("a", epoch=4))
         store.tell(work("b", epoch=5))
@@ -403,6 +402,20 @@ async def test_a_stop_gives_back_what_cannot_be_finished(
     assert {(told.intent_id, told.epoch) for told in store.of(Release)} == {("a", 4), ("b", 5)}
     assert sorted(analyst.cancelled) == ["a", "b"]
     assert store.of(Decide) == []
+
+
+async def test_more_time_for_a_stop_is_time_for_analyses_to_finish(
+    store: PuppetStore, analyst: Scripted, tmp_path: Path
+) -> None:
+    analyst.gate.clear()
+    async with worker(store, settings(stop_s=6.0), tmp_path) as found:
+        await eventually(lambda: is_ready(store))
+        store.tell(work())
+        await eventually(lambda: analyst.began)
+        found.link.stop()
+        asyncio.get_running_loop().call_later(2.0, analyst.gate.set)  # later than the usual stop waits
+    assert [told.intent_id for told in store.of(Decide)] == ["a"]
+    assert store.of(Release) == []
 
 
 async def test_the_offline_analyst_trades_a_clear_trend(store: PuppetStore, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 HEAD_BYTES_MAX = 65_536
+LOOK_S = 0.005
 
 
 class Step(Struct, kw_only=True):
@@ -27,6 +28,7 @@ class Step(Struct, kw_only=True):
     headers: dict[str, str] = {}
     cut_after: int | None = None  # hang up after so many bytes of the body
     wait: asyncio.Event | None = None  # answer only when set
+    delay_s: float = 0.0  # and not before that long after the request
 
 
 class Request(Struct, frozen=True):
@@ -38,16 +40,19 @@ class Request(Struct, frozen=True):
     body: dict[str, Any]
 
 
-def completion(content: str | None, *, finish_reason: str = "stop", refusal: str | None = None) -> Step:
+def completion(
+    content: str | None, *, finish_reason: str = "stop", refusal: str | None = None, delay_s: float = 0.0
+) -> Step:
     """Return a chat completion with this text."""
     message = {"role": "assistant", "content": content, "refusal": refusal}
-    return json_step(
+    found = json_step(
         {
             "id": "x", "object": "chat.completion", "model": "test-model-2026",
             "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
             "usage": {"prompt_tokens": 300, "completion_tokens": 40, "total_tokens": 340},
         }
     )  # fmt: skip
+    return msgspec.structs.replace(found, delay_s=delay_s)
 
 
 def decision(**changes: Any) -> str:
@@ -76,6 +81,7 @@ class LlmServer:
         self.default: Step = completion(decision())
         self.respond: Callable[[Request], Step] | None = None
         self.requests: list[Request] = []
+        self.is_held = False  # while True, no question is answered; a test in another thread may turn it
         self.url = ""
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -127,10 +133,13 @@ class LlmServer:
             step = self.models
         elif path == "/v1/chat/completions":
             step = self.script.popleft() if self.script else self._chosen(self.requests[-1])
+            while self.is_held:
+                await asyncio.sleep(LOOK_S)
         else:
             step = error_step(404, f"no such path {path}")
         if step.wait is not None:
             await step.wait.wait()
+        await asyncio.sleep(step.delay_s)
         if step.body is None:
             await reader.read()  # until the client gives up
             return False

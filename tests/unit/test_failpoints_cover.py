@@ -14,6 +14,12 @@ from tests.kit import points, steps
 
 # (file, function, beginning of the call): why no points stand around it.
 ALLOWED = {
+    (
+        "actors/analysts/tradingagents_child.py",
+        "_end_group",
+        "os.killpg",
+    ): "runs under another interpreter, without bus",
+    ("actors/analysts/tradingagents_child.py", "_write", "os.write"): "runs under another interpreter, without bus",
     ("actors/broker/paper/answers.py", "die", "os.kill"): "the fault `restart`: the broker ends itself, as ordered",
     ("actors/broker/paper/asking.py", "body_of", "request.stream"): "reads a request that has arrived; nothing leaves",
     ("bus/acklog.py", "write", "os.write"): "written for the checker of the chaos run only; off in production",

@@ -106,6 +106,9 @@ def test_no_distance_can_be_judged_without_a_close(close: float) -> None:
         ("BUY", "The picture is bearish."),
         ("BUY", "Readings disagree, stay out."),
         ("BUY", "No trade."),
+        ("BUY", "SELL"),
+        ("BUY", "HOLD, the readings disagree."),
+        ("SELL", "The readings say **BUY**."),
         ("SELL", "Recommendation: **BUY**"),
         ("SELL", "I'd go long because momentum is positive, opening a long position."),
         ("SELL", "There is no reason to sell."),
@@ -122,6 +125,8 @@ def test_a_text_that_states_another_side_is_refused(side: str, text: str) -> Non
     ("side", "text"),
     [
         ("BUY", ""),
+        ("BUY", "BUY rather than SELL: momentum is positive."),
+        ("BUY", "The long-term picture is positive; a short rest is no reason to sell or to hold back."),
         ("BUY", "Decision: BUY. Momentum and averages agree."),
         ("BUY", "The uptrend is intact although the last days were bearish."),
         ("BUY", "I would not sell into this uptrend; go long."),
