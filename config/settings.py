@@ -69,13 +69,16 @@ class Scanner(Section, frozen=True, kw_only=True):
 
 
 class LlmEndpoint(Section, frozen=True, kw_only=True):
-    """One OpenAI-compatible endpoint and model. Prices are US dollars per million tokens, as text: they are exact."""
+    """One OpenAI-compatible endpoint and model. Prices are US dollars per million tokens, as text: they are exact.
+
+    `connections_max` is for each worker; None: as many calls as its slots can make at once.
+    """
 
     base_url: str = ""
     model: str = ""
     api_key_env: str = "PILOT_LLM_API_KEY"
     max_tokens: Annotated[int, Meta(ge=64, le=32_768)] = 1_024
-    connections_max: Annotated[int, Meta(ge=1, le=64)] = 4
+    connections_max: Annotated[int, Meta(ge=1, le=256)] | None = None
     price_in: Dollars | None = None
     price_out: Dollars | None = None
 

@@ -18,6 +18,7 @@ from config import load
 from config.load import ConfigError
 from config.settings import Llm, LlmEndpoint
 
+CALLS_A_SLOT = 2  # at once: a panel asks two roles at the same time
 ONLY = "llm"  # the name of the one endpoint of the analyst `openai`
 
 
@@ -61,7 +62,9 @@ def service(name: str, spec: LlmEndpoint, settings: Llm, clock: Clock, *, backof
         wait_s=settings.breaker_wait_s,
         wait_s_max=settings.breaker_wait_s_max,
     )
-    return Service(endpoint, breaker, host=where.netloc, clock=clock)
+    # By default a call that hangs holds up its own slot and no other.
+    connections_max = spec.connections_max or CALLS_A_SLOT * settings.slots
+    return Service(endpoint, breaker, host=where.netloc, clock=clock, connections_max=connections_max)
 
 
 def is_here(spec: LlmEndpoint) -> bool:

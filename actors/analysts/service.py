@@ -32,13 +32,13 @@ NOT_WORKING = frozenset(
 class Service:
     """A `chat.Completer` over one endpoint."""
 
-    def __init__(self, endpoint: Endpoint, breaker: Breaker, *, host: str, clock: Clock) -> None:
+    def __init__(self, endpoint: Endpoint, breaker: Breaker, *, host: str, clock: Clock, connections_max: int) -> None:
         self.host = host
         self.is_metered = True
         self.breaker = breaker
         self._endpoint = endpoint
         self._clock = clock
-        self._free = asyncio.Semaphore(endpoint.settings.connections_max)
+        self._free = asyncio.Semaphore(connections_max)
 
     def is_available(self) -> bool:
         """Return whether the breaker lets calls through."""

@@ -186,6 +186,15 @@ async def test_no_more_calls_go_out_at_a_time_than_allowed_and_waiting_is_no_fai
         assert len(await asyncio.gather(*calls)) == 4
 
 
+async def test_calls_that_hang_leave_every_other_slot_a_connection(server: LlmServer) -> None:
+    server.default.wait = asyncio.Event()
+    async with endpoint(server, slots=6) as found:  # more than any fixed number that a default might be
+        calls = [asyncio.create_task(ask(found)) for _ in range(12)]
+        await eventually(lambda: len(server.asked) == 12)
+        server.default.wait.set()
+        assert len(await asyncio.gather(*calls)) == 12
+
+
 async def test_a_reply_carries_its_latency_and_the_requests_that_nobody_counted(server: LlmServer) -> None:
     server.script.extend([error_step(429, "slow"), error_step(502, "gateway"), completion(decision())])
     async with endpoint(server) as found:
