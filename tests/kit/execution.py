@@ -22,7 +22,7 @@ from msgspec import structs
 
 from actors.broker.client import BrokerClient
 from actors.broker.errors import Transient
-from actors.broker.paper.book import Order
+from actors.broker.paper.values import Order
 from actors.broker.trader.client import TraderClient
 from actors.broker.wire import Balance, ClosedPosition, OpenRequest, PendingOrder, Position, Quote
 from actors.compliance import day as days

@@ -11,7 +11,19 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from actors.broker.paper import book
-from actors.broker.paper.book import Book, Closed, Edited, Holding, Market, Opened, Order, Price, Rejected, Rules, Terms
+from actors.broker.paper.values import (
+    Book,
+    Closed,
+    Edited,
+    Holding,
+    Market,
+    Opened,
+    Order,
+    Price,
+    Rejected,
+    Rules,
+    Terms,
+)
 
 D = Decimal
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from actors.broker.paper import book, sessions
+from actors.broker.paper import book, sessions, values
 from actors.broker.paper.sessions import Calendar
 from actors.broker.paper.values import Opened, Rolled
 from config import settings
@@ -155,7 +155,7 @@ def test_the_next_rollover_comes_after_now() -> None:
 # ── swaps ───────────────────────────────────────────────────────────────────
 
 
-def swapped(buy: str, sell: str) -> book.Rules:
+def swapped(buy: str, sell: str) -> values.Rules:
     terms = {name: structs.replace(one, swap_buy=D(buy), swap_sell=D(sell)) for name, one in RULES.terms.items()}
     return structs.replace(RULES, terms=terms)
 
@@ -189,12 +189,12 @@ def test_swap_is_part_of_equity_goes_with_the_part_that_is_closed_and_into_the_b
     worth = book.account(kept, RULES, a_market())
     assert (worth.profit_cents, worth.net_profit_cents, worth.equity_cents) == (-300, -300 - 150 - 300, 4_999_250)
     part = book.close_position(kept, RULES, a_market(), "1000001", D("0.10"))
-    assert isinstance(part, book.Closed)
+    assert isinstance(part, values.Closed)
     assert (part.operation.swap_cents, part.operation.net_profit_cents) == (-100, -100 - 50 - 100)
     rest = book.apply(kept, part)
     assert rest.holdings[0].swap_cents == -200
     last = book.close_position(rest, RULES, a_market(), "1000001")
-    assert isinstance(last, book.Closed)
+    assert isinstance(last, values.Closed)
     assert book.apply(rest, last).balance_cents == 5_000_000 - 750
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from actors.broker.paper import prices, sessions
 from actors.broker.paper.bars import Bars
-from actors.broker.paper.book import Price, Terms
 from actors.broker.paper.prices import Fixing, Simulator
+from actors.broker.paper.values import Price, Terms
 from config.load import ConfigError
 
 D = Decimal

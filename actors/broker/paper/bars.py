@@ -12,8 +12,8 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 from msgspec import Struct, structs
 
-from actors.broker.paper.book import Price, Terms
 from actors.broker.paper.prices import Fixing
+from actors.broker.paper.values import Price, Terms
 
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000

@@ -14,7 +14,6 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from msgspec import structs
 
 from actors.broker.paper.values import (
-    NONE,
     Account,
     Book,
     Cancelled,
@@ -37,11 +36,6 @@ from actors.broker.paper.values import (
     in_cents,
 )
 from bus.vocabulary import Side
-
-__all__ = [
-    "NONE", "Account", "Book", "Closed", "Edited", "Event", "Holding", "Market", "Opened", "Operation", "Order",
-    "Price", "Reason", "Rejected", "Rules", "Terms", "in_cents",
-]  # fmt: skip
 
 POSITIONS_MAX = 1_000
 

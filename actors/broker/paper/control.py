@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from actors.broker.paper.book import Rejected
 from actors.broker.paper.counting import Received
 from actors.broker.paper.faults import Fault, Faults, ForceClose, SetPrice
+from actors.broker.paper.values import Rejected
 from actors.broker.paper.venue import Venue
 
 T = TypeVar("T")

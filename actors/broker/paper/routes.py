@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from actors.broker.paper import answers, book, control, pending_routes, twists, views
+from actors.broker.paper import answers, book, control, pending_routes, twists, values, views
 from actors.broker.paper.access import Access
 from actors.broker.paper.asking import NUMBERS, Asked
 from actors.broker.paper.asking import answer as _answer
@@ -31,12 +31,12 @@ from actors.broker.paper.asking import is_fault as _is
 from actors.broker.paper.asking import rejected as _rejected
 from actors.broker.paper.asking import span as _span
 from actors.broker.paper.bars import INTERVALS_MS
-from actors.broker.paper.book import Order, Rejected
 from actors.broker.paper.catalogue import Call
 from actors.broker.paper.counting import Counting, Received
 from actors.broker.paper.faults import Faults
 from actors.broker.paper.tampering import Handler, Tampering
 from actors.broker.paper.trader_routes import TraderRoutes
+from actors.broker.paper.values import Order, Rejected
 from actors.broker.paper.venue import Venue
 from bus import failpoints
 
@@ -231,8 +231,8 @@ class Routes:
             symbol=asked.instrument,
             side=asked.order_side,
             volume=asked.volume,
-            sl_price=asked.sl_price or book.NONE,
-            tp_price=asked.tp_price or book.NONE,
+            sl_price=asked.sl_price or values.NONE,
+            tp_price=asked.tp_price or values.NONE,
         )
         order = twists.order(fault, asked_for, self._venue.terms.get(asked.instrument))
         if fault is not None and fault.fault in twists.LATE:
@@ -318,5 +318,5 @@ def _as_asked(body: bytes) -> dict[str, Any]:
         return {}
     return {
         "symbol": asked.instrument, "side": asked.order_side, "volume": asked.volume,
-        "sl_price": asked.sl_price or book.NONE, "tp_price": asked.tp_price or book.NONE,
+        "sl_price": asked.sl_price or values.NONE, "tp_price": asked.tp_price or values.NONE,
     }  # fmt: skip

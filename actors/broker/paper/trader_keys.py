@@ -11,7 +11,7 @@ import hashlib
 import uuid
 from collections import OrderedDict
 
-from actors.broker.paper.book import Rejected
+from actors.broker.paper.values import Rejected
 from actors.broker.paper.venue import Venue
 
 REFUSALS_MAX = 10_000

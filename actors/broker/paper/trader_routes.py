@@ -17,15 +17,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from actors.broker.paper import asking, book, trader_pending, trader_views, twists, views
+from actors.broker.paper import asking, book, trader_pending, trader_views, twists, values, views
 from actors.broker.paper.access import Access
 from actors.broker.paper.bars import INTERVALS_MS
-from actors.broker.paper.book import Order, Rejected
 from actors.broker.paper.catalogue import Call
 from actors.broker.paper.tampering import Handler, Tampering
 from actors.broker.paper.trader_answers import TRADER, VALIDATION, made, problem, refused
 from actors.broker.paper.trader_keys import Keys, is_key, with_body
 from actors.broker.paper.trader_pending import TraderPending
+from actors.broker.paper.values import Order, Rejected
 from actors.broker.paper.venue import Venue
 from bus import failpoints
 
@@ -192,8 +192,8 @@ class TraderRoutes:
             symbol=asked.symbol,
             side=asked.side,
             volume=asked.volume,
-            sl_price=asked.sl_price or book.NONE,
-            tp_price=asked.tp_price or book.NONE,
+            sl_price=asked.sl_price or values.NONE,
+            tp_price=asked.tp_price or values.NONE,
             comment=asked.comment,
             key=key,
         )
@@ -215,8 +215,8 @@ class TraderRoutes:
             held = book.find(self._venue.book, identity)
         except KeyError:
             return _unknown(request)
-        sl_price = held.sl_price if asked.sl_price is UNSET else asked.sl_price or book.NONE
-        tp_price = held.tp_price if asked.tp_price is UNSET else asked.tp_price or book.NONE
+        sl_price = held.sl_price if asked.sl_price is UNSET else asked.sl_price or values.NONE
+        tp_price = held.tp_price if asked.tp_price is UNSET else asked.tp_price or values.NONE
         asking.check(slPrice=sl_price, tpPrice=tp_price)
         if asking.is_fault(asking.fault_of(request), "edit_ignored"):
             return Response(status_code=204)
@@ -252,8 +252,8 @@ def _as_asked(body: bytes) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return {}
     return {
-        "symbol": asked.symbol, "side": asked.side, "volume": asked.volume, "sl_price": asked.sl_price or book.NONE,
-        "tp_price": asked.tp_price or book.NONE,
+        "symbol": asked.symbol, "side": asked.side, "volume": asked.volume, "sl_price": asked.sl_price or values.NONE,
+        "tp_price": asked.tp_price or values.NONE,
     }  # fmt: skip
 
 

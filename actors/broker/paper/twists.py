@@ -9,9 +9,9 @@ from decimal import ROUND_FLOOR, Decimal
 
 from msgspec import structs
 
-from actors.broker.paper import book
-from actors.broker.paper.book import Holding, Order, Terms
+from actors.broker.paper import values
 from actors.broker.paper.faults import Fault
+from actors.broker.paper.values import Holding, Order, Terms
 from actors.broker.paper.venue import Venue
 
 LATE = ("place_late", "place_late_unanswered")
@@ -22,7 +22,7 @@ def order(fault: Fault | None, asked: Order, terms: Terms | None) -> Order:
     """Return the order as the broker understands it. `terms` is None for a symbol it does not list."""
     name = fault.fault if fault else ""
     if name in NAKED:
-        return structs.replace(asked, sl_price=book.NONE, tp_price=book.NONE)
+        return structs.replace(asked, sl_price=values.NONE, tp_price=values.NONE)
     if terms is None:
         return asked
     if name == "partial_fill":
