@@ -66,7 +66,7 @@ class Session:
 
     def left_s(self) -> float:
         """Return how long the token is valid as far as is certain, in seconds; 0 or less: read the account first."""
-        return self._certain_until - self._clock.monotonic()
+        return min(self._expires_at, self._certain_until) - self._clock.monotonic()
 
     def worked(self) -> None:
         """Note that the broker took the token just now: past the login's end that proves what a refresh does."""

@@ -140,7 +140,8 @@ async def trader_scene(**changes: Any) -> AsyncIterator[tuple[Server, TraderClie
     clock = HeldClock()
     async with serving() as server:
         server.on("/v1/instruments", reply(200, {"instruments": [an_instrument()]}))
-        async with TraderClient(server.settings(**changes), "s3cret-token", clock, server.budget) as client:
+        patient = server.settings(**{"connect_timeout_s": 2.0, "request_timeout_s": 0.5} | changes)
+        async with TraderClient(patient, "s3cret-token", clock, server.budget) as client:
             yield server, client, clock
 
 
