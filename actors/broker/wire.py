@@ -18,6 +18,7 @@ from bus import clock
 from bus.vocabulary import Side
 
 METALS = frozenset({"XAU", "XAG", "XPT", "XPD"})
+MILLIS_MIN, MILLIS_END = 978_307_200_000, 32_503_680_000_000
 AMOUNT_MAX = Decimal("1e15")  # above this it is no price, volume or account of ours
 
 
@@ -205,8 +206,8 @@ def optional_price(value: Decimal | None, name: str) -> Decimal | None:
 
 
 def moment(millis: int, name: str) -> datetime:
-    """Return epoch milliseconds as a time in UTC. Raises ValueError outside the years we can mean."""
-    if not 0 < millis < 32_503_680_000_000:
+    """Return epoch milliseconds as a time in UTC. Raises ValueError outside of 2001 to 2999, as for epoch seconds."""
+    if not MILLIS_MIN <= millis < MILLIS_END:
         raise ValueError(f"{name} was {millis}; expected epoch milliseconds")
     return datetime.fromtimestamp(millis / 1000, UTC)
 

@@ -188,3 +188,9 @@ def test_requests_say_their_numbers_exactly() -> None:
         b'{"instrument":"EURUSD.","orderSide":"BUY","volume":0.10,"slPrice":1.09000,"tpPrice":0,"isMobile":false}'
     )
     assert b'"volume":"0.10"' in wire.close_request(position())
+
+
+@pytest.mark.parametrize("millis", [0, -1, 1_771_234_200, 978_307_199_999, 32_503_680_000_000])
+def test_epoch_seconds_and_other_times_that_are_none_are_refused_by_name(millis: int) -> None:
+    with pytest.raises(ValueError, match=f"openTime was {millis}; expected epoch milliseconds"):
+        wire.moment(millis, "openTime")
