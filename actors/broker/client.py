@@ -34,6 +34,8 @@ from bus import clock as clocks
 from bus.clock import Clock
 from config import settings
 
+DETAILS_PATH = "/manager/platform-details"
+
 R = TypeVar("R")
 
 
@@ -71,6 +73,11 @@ class BrokerClient:
     async def login(self) -> None:
         """Log in now. Raises Unauthorised when e-mail, password or account are not accepted."""
         await self._session.login()
+
+    async def partner_id(self) -> str:
+        """Return the broker id that a login at this address must name. Needs no login."""
+        said = await self._line.read("GET", DETAILS_PATH, headers={})
+        return str(transport.decode(said, raw.PlatformDetails, f"GET {DETAILS_PATH}").partner_id)
 
     async def balance(self) -> Balance:
         """Return balance, equity and margin of the account."""

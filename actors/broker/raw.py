@@ -47,6 +47,10 @@ class Refreshed(Said, frozen=True):
     trading_accounts: tuple[Account, ...] = ()
 
 
+class PlatformDetails(Said, frozen=True):
+    partner_id: str | int
+
+
 class Balance(Said, frozen=True):
     balance: Decimal
     equity: Decimal

@@ -17,6 +17,7 @@ import httpx
 from actors.analysts import briefing, chat, endpoints, roles
 from actors.broker import factory
 from actors.broker.account import Account
+from actors.broker.client import BrokerClient
 from actors.broker.errors import Blocked, BrokerError, BudgetSpent, Refused, Unauthorised, Unreadable
 from actors.broker.wire import Balance, Instrument
 from actors.compliance import day as days
@@ -109,11 +110,24 @@ class Visit:
             await client.login()
         except BrokerError as error:
             self.found.append(failed("login", error, self._settings.broker))
+            if isinstance(error, Unauthorised) and isinstance(client, BrokerClient):
+                await self._broker_id(client)
             raise Stopped from error
         after = self._clock.now()
         broker = self._settings.broker
         self.found.append(findings.ok("login", f"account {broker.account_id} at {broker.base_url}"))
         self.found.append(clock(client.dated, before, after, self._settings.executor.quote_age_s_max))
+
+    async def _broker_id(self, client: BrokerClient) -> None:
+        """Say whether a login was refused because it named another broker. Silence where the broker does not tell."""
+        given = self._settings.broker.broker_id
+        try:
+            wanted = await client.partner_id()
+        except BrokerError:
+            return
+        if wanted != given:
+            said = f"broker.broker_id was {given!r}; logins at this address name {wanted!r}"
+            self.found.append(findings.fail("login", said, f"set broker.broker_id = {wanted!r}", LOGIN_REFUSED))
 
     async def _account(self, client: Account) -> None:
         self.found += account(self._rules, await client.balance(), self._settings.broker.account_id)

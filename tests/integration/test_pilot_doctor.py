@@ -56,7 +56,10 @@ async def server() -> AsyncIterator[Server]:
     async with scripted.serving() as found:
         found.on("/mtr-login", login())
         found.on("/balance", balance())
-        found.on("/quotations", reply(200, [{"symbol": "EURUSD.", "bid": "1.1", "ask": "1.1", "timestampMs": 1}]))
+        found.on(
+            "/quotations",
+            reply(200, [{"symbol": "EURUSD.", "bid": "1.1", "ask": "1.1", "timestampMs": 1_771_234_200_000}]),
+        )
         found.on("/open-positions", reply(200, {"positions": []}))
         yield found
 
@@ -121,9 +124,27 @@ def two_symbols() -> bytes:
 async def test_refused_password_is_tried_once_and_nothing_is_asked_after_it(folder: Path, server: Server) -> None:
     server.on("/mtr-login", reply(401, {"error": f"no such login {PASSWORD}"}))
     code, found, said = await report(profile(folder, server))
-    assert (code, found["login"][0]["code"], said["requests"]) == (77, 77, 1)
+    assert (code, found["login"][0]["code"], said["requests"]) == (77, 77, 2)
     assert "PILOT_BROKER_PASSWORD" in found["login"][0]["fix"]
-    assert (len(server.asked), len(found["login"]), "account" in found) == (1, 1, False)
+    assert (server.count("/mtr-login"), len(found["login"]), "account" in found) == (1, 1, False)
+
+
+@pytest.mark.parametrize(
+    ("details", "told"),
+    [
+        ({"partnerId": "5", "brokerName": "x"}, "logins at this address name '5'"),
+        ({"partnerId": 2}, None), ({"brokerName": "x"}, None), ([], None),
+    ],
+)  # fmt: skip
+async def test_login_in_the_name_of_another_broker_is_told_from_a_wrong_password(
+    folder: Path, server: Server, details: Any, told: str | None
+) -> None:
+    server.on("/mtr-login", reply(401, {}))
+    server.on("/platform-details", reply(200, details))
+    code, found, _ = await report(profile(folder, server))
+    said = [one["found"] for one in found["login"][1:]]
+    assert code == 77 and len(said) == (told is not None)
+    assert told is None or (told in said[0] and "broker.broker_id = '5'" in found["login"][1]["fix"])
 
 
 async def test_token_that_is_refused_at_once_costs_one_more_login_and_no_more(folder: Path, server: Server) -> None:
@@ -403,7 +424,10 @@ async def trader(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.delenv("PILOT_BROKER_PASSWORD")
     server.on("/v1/account", reply(200, trader_cards.ACCOUNT, Date=format_datetime(datetime.now(UTC), usegmt=True)))
     server.on("/v1/instruments", reply(200, {"instruments": json.loads(two_symbols().partition(b"\r\n\r\n")[2])}))
-    prices = [{"symbol": f"{name}.", "bid": "1.1", "ask": "1.1", "timestampMs": 1} for name in ("EURUSD", "GBPUSD")]
+    prices = [
+        {"symbol": f"{name}.", "bid": "1.1", "ask": "1.1", "timestampMs": 1_771_234_200_000}
+        for name in ("EURUSD", "GBPUSD")
+    ]
     server.on("/v1/quotes", reply(200, {"quotes": prices}))
     server.on("/v1/positions", reply(200, {"positions": []}))
     return server
