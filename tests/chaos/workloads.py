@@ -267,6 +267,18 @@ def adopted(turn: Turn) -> None:
         turn.rig.wait(lambda: _is_everything_owned(turn.rig), SETTLE_S)
 
 
+def waiting_order(turn: Turn) -> None:
+    """Somebody left an order at the broker, and the account is flattened."""
+    for point in turn.points:
+        turn.arm(point)
+        with contextlib.suppress(BrokerError):
+            by_hand.leave_order(turn.rig.run.url)
+        turn.rig.run.run("flatten", "--reason", "chaos", "--yes", command="pilot", timeout_s=SETTLE_S)
+        turn.wait(point)
+        turn.rig.wait(lambda: turn.rig.at_rest(), SETTLE_S)
+        turn.rig.run.run("resume", "--reason", "chaos", "--yes", command="pilot", timeout_s=SETTLE_S)
+
+
 def _is_everything_owned(rig: Rig) -> bool:
     found = rig.histories()
     return set(found.placed_ids) <= {order.position_id for order in found.orders}
@@ -499,6 +511,7 @@ ALL: tuple[Workload, ...] = (
     Workload(told("executor.report", "after_send"), overfilled),
     Workload(told("executor.report", "after_ack"), overfilled),
     Workload((*both("executor.repeat"), "paper.before_keyed_answer"), repeated, changes=TRADER),
+    Workload(both("monitor.cancel"), waiting_order),
     Workload((*both("monitor.adopt"), *told("monitor.adopt")), adopted, changes=ADOPTING),
     Workload(both("executor.take_withdraw"), settled_by_the_operator),
     Workload(both("llm.request"), asked_model, needs_model=True, changes=CHAT),

@@ -1,6 +1,7 @@
-"""A trade that the account's owner makes beside the pipeline: another client with another login, and no intent.
+"""What the account's owner does beside the pipeline: another client with another login, and no intent.
 
 position_id = by_hand.buy(run.url)
+order_id = by_hand.leave_order(run.url)
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import asyncio
 from decimal import Decimal
 
 from actors.broker.client import BrokerClient
-from actors.broker.wire import OpenRequest
+from actors.broker.wire import OpenRequest, PendingRequest
 from bus.clock import SystemClock
 from config import settings
 from tests.kit.paper import Counting
@@ -38,3 +39,27 @@ def buy(url: str, volume: str = "0.07") -> str:
             return await client.open_position(request)
 
     return asyncio.run(bought())
+
+
+def leave_order(url: str, volume: str = "0.07") -> str:
+    """Leave an order to buy EURUSD far below the market; return its id. Not inside a loop.
+
+    Raises:
+        BrokerError: it was not taken.
+    """
+
+    async def left() -> str:
+        async with BrokerClient(settings.Broker(base_url=url), "paper", SystemClock(), Counting()) as client:
+            quote = (await client.quotes([SYMBOL]))[SYMBOL]
+            request = PendingRequest(
+                broker_symbol=f"{SYMBOL}.",
+                kind="LIMIT",
+                side="BUY",
+                volume=Decimal(volume),
+                activation_price=round(quote.bid - 5 * FAR, 5),
+                sl_price=round(quote.bid - 6 * FAR, 5),
+                tp_price=Decimal(0),
+            )
+            return await client.create_pending(request)
+
+    return asyncio.run(left())
