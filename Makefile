@@ -25,8 +25,8 @@ $(STAMP): requirements.lock pyproject.toml
 start: setup  ## run the whole pipeline with the paper profile until Ctrl-C
 	@trap : INT; PILOT_PROFILE=$${PILOT_PROFILE:-paper} $(BIN)/honcho start; code=$$?; test $$code -eq 130 || exit $$code
 
-test: setup  ## run all tests
-	@$(BIN)/pytest
+test: setup  ## run all tests, two at a time
+	@$(BIN)/pytest -n 2 --dist worksteal
 
 accept: setup  ## decisions of a real small model and faults of another's server; fetches both into .accept/ once
 	@$(BIN)/python -m tests.accept.install

@@ -16,8 +16,6 @@ from bus.clock import iso
 from bus.failpoints import reach
 from store.queries import Reader
 
-HALT_ANSWER_S = 1.0  # prices go on while the store is waited for
-
 
 class Halts:
     """Raises halts, and knows which of those that stand are to be carried out by closing everything."""
@@ -52,7 +50,7 @@ class Halts:
 
     async def _send(self, order: Order) -> None:
         reach("monitor.before_raise_halt")  # stopping all new orders
-        if await self._scene.tell.tell(order.command(), HALT_ANSWER_S):
+        if await self._scene.tell.tell(order.command()):
             self._owed.pop((order.key, order.flatten), None)
         reach("monitor.after_raise_halt")
 

@@ -11,8 +11,8 @@ from bus.errors import NoAnswer
 from bus.link import Link
 from bus.vocabulary import Outcome
 
-ANSWER_S = 5.0
-SILENT_ANSWER_S = 0.5  # once it did not answer, until it does: prices go on meanwhile
+ANSWER_S = 1.0  # prices go on while the store is waited for; a store that restarts is back in half of that
+SILENT_ANSWER_S = 0.5  # once it did not answer, until it does
 Severity = Literal["info", "warning", "error"]
 
 
@@ -24,10 +24,10 @@ class Teller:
         self._is_silent = False
         self._told: set[str] = set()  # what people are told once
 
-    async def tell(self, command: messages.Command, deadline_s: float = ANSWER_S) -> bool:
+    async def tell(self, command: messages.Command) -> bool:
         """Send a command; return whether what it says now stands in the store. False: say it again later."""
         try:
-            ack = await self._link.ask(command, min(deadline_s, SILENT_ANSWER_S) if self._is_silent else deadline_s)
+            ack = await self._link.ask(command, SILENT_ANSWER_S if self._is_silent else ANSWER_S)
         except NoAnswer as error:
             if not self._is_silent:
                 logger.warning("The store does not answer; going on without it: {}", error)
