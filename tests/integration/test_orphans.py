@@ -152,8 +152,8 @@ async def test_store_that_is_away_leaves_the_position_to_a_later_look(room: Room
         tell = found.watch._tell
         whole_tell = tell.tell
 
-        async def lost(command: messages.Command, deadline_s: float = 1.0) -> bool:
-            return False if isinstance(command, messages.Adopt) else await whole_tell(command, deadline_s)
+        async def lost(command: messages.Command) -> bool:
+            return False if isinstance(command, messages.Adopt) else await whole_tell(command)
 
         tell.tell = lost  # type: ignore[method-assign]
         await rounds(found, 2)
