@@ -51,6 +51,7 @@ class Executor(actor.Actor):
     @classmethod
     def warm_up(cls, settings: Settings) -> None:
         transport.warm_up()
+        factory.warm_up(settings.broker)
         rulebook.load(settings.compliance.rules)
         password(settings)
 

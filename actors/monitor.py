@@ -36,6 +36,7 @@ class Monitor(actor.Actor):
     @classmethod
     def warm_up(cls, settings: Settings) -> None:
         transport.warm_up()
+        factory.warm_up(settings.broker)
         rulebook.load(settings.compliance.rules)
         password(settings)
 

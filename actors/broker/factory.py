@@ -1,10 +1,13 @@
-"""The one place that chooses how a broker is spoken to. Used by executor, monitor and doctor at start."""
+"""The one place that chooses how a broker is spoken to. Used by executor, monitor and doctor at start.
+
+Imports only the client that is chosen: start-up time bounds recovery.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from actors.broker.account import Account
-from actors.broker.client import BrokerClient
-from actors.broker.trader.client import TraderClient
 from actors.broker.transport import Budget
 from bus.clock import Clock
 from config import settings
@@ -16,6 +19,19 @@ def account(broker: settings.Broker, secret: str, clock: Clock, budget: Budget) 
     Raises:
         config.load.ConfigError: PILOT_READONLY is neither 0 nor 1.
     """
+    return _client(broker)(broker, secret, clock, budget)
+
+
+def warm_up(broker: settings.Broker) -> None:
+    """Load the client of these settings, as a spare does before its turn."""
+    _client(broker)
+
+
+def _client(broker: settings.Broker) -> Callable[[settings.Broker, str, Clock, Budget], Account]:
     if broker.api == "trader":
-        return TraderClient(broker, secret, clock, budget)
-    return BrokerClient(broker, secret, clock, budget)
+        from actors.broker.trader.client import TraderClient
+
+        return TraderClient
+    from actors.broker.client import BrokerClient
+
+    return BrokerClient

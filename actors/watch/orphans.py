@@ -13,7 +13,6 @@ from loguru import logger
 from actors.broker.errors import BrokerError
 from actors.broker.wire import Position
 from actors.compliance.account import PositionRisk
-from actors.desk import view
 from actors.watch import closing, flattening
 from actors.watch.halting import Halts
 from actors.watch.order import Order
@@ -122,6 +121,8 @@ class Orphans:
 
     async def _adopt(self, reader: Reader, position: Position) -> None:
         """Have the store make an intent of a position that the gate can value. The account is read again for that."""
+        from actors.desk import view  # all of the gate: only for this, and start-up time bounds recovery
+
         self._tried(position)
         seen = await view.account_view(
             self._scene.client, reader, settings=self._scene.settings, rules=self._scene.rules, clock=self._scene.clock
