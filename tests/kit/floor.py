@@ -196,6 +196,8 @@ class Floor:
         self._beat(EXECUTOR, said.capacity if said.state is State.READY else 0, said.holding, said.state)
 
     async def pass_time(self, seconds: float) -> None:
+        # Held time passes in no time: no wait may end while the broker is half-way through its restart.
+        await self.house.is_back()
         self.clock.ahead_s += seconds
         self.broker.venue.tick()
         self.beat()
@@ -235,8 +237,6 @@ class Floor:
                 if self.executor._work:
                     await asyncio.sleep(0.002)
                 else:
-                    # Held time passes in no time: a retry must not meet a broker that is half-way through its restart.
-                    await self.house.is_back()
                     await self.pass_time(IDLE_STEP_S)
         finally:
             self._links[EXECUTOR].stopping.set()
