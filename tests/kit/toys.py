@@ -14,10 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from msgspec import structs
-
 from bus.vocabulary import Role
-from supervisor import client
+from tests.kit import asked
 from tests.kit.eventually import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,15 +99,8 @@ class Toys:
         return (self.folder / f"out.{index}").read_text()
 
     def status(self) -> dict[str, dict[str, Any]]:
-        """Return what `status` tells, by name; empty when nothing runs. Asked from this process: that is faster."""
-        run_folder = next(self.base.glob("pilot-*"), None)
-        if run_folder is None:
-            return {}
-        try:
-            reports = client.Client(run_folder, DEADLINE_S).status()
-        except (client.NotRunning, client.Unreachable):
-            return {}
-        return {child.name: structs.asdict(child) for child in client.children_of(reports)}
+        """Return what `status` tells, by name; empty when nothing runs."""
+        return asked.status(self.base)
 
     def ready(self, *names: str) -> dict[str, dict[str, Any]]:
         """Wait until these are ready (no names: all); return the status."""
