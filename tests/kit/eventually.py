@@ -11,12 +11,12 @@ T = TypeVar("T")
 STEP_S = 0.01
 
 
-def eventually(check: Callable[[], T], deadline_s: float = 10.0) -> T:
+def eventually(check: Callable[[], T], deadline_s: float = 10.0, *, step_s: float = STEP_S) -> T:
     """Return the first truthy result of `check`. Raises AssertionError with the last result after `deadline_s`."""
     end_s = time.monotonic() + deadline_s
     while not (found := check()):
         assert time.monotonic() < end_s, f"not within {deadline_s} s; last seen: {found!r}"
-        time.sleep(STEP_S)
+        time.sleep(step_s)
     return found
 
 

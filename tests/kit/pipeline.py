@@ -31,6 +31,7 @@ from tests.kit.eventually import eventually
 
 T = TypeVar("T")
 BIN = Path(sys.executable).parent
+STEP_S = 0.05  # between two looks: they cost what the pipeline could use
 FOLDER_ENV = "PILOT_TEST_FOLDER"  # of a run that removes whatever its parts leave; paths of sockets must stay short
 RULES = load.RULES / "e8-signature-50k.toml"
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -194,7 +195,7 @@ class Pipeline:
     def eventually(self, check: Callable[[], T], deadline_s: float = 20.0) -> T:
         """Wait for `check`; on failure show the end of the console."""
         try:
-            return eventually(check, deadline_s)
+            return eventually(check, deadline_s, step_s=STEP_S)
         except AssertionError as error:
             raise AssertionError(f"{error}\n--- console ---\n{self.console()[-6_000:]}") from None
 
