@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pytest
 from actors.broker.paper import alone
 from bus.vocabulary import ExitCode
 from config import load
+from tests.kit.eventually import eventually
 from tests.kit.venue import ohlc
 
 START_S = 30.0
@@ -200,11 +200,8 @@ def test_bars_are_played_at_the_speed_asked_for_until_they_are_over(tmp_path: Pa
     with serving(tmp_path, "--csv", str(path), "--speed", "60", "--tick", "0.05") as (process, found):
         broker = Stranger(found)
         assert [row["symbol"] for row in broker.get("/effective-instruments")] == ["EURUSD."]
-        end = time.monotonic() + START_S
-        while broker.get("/quotations?symbols=EURUSD.")[0]["bid"] != "1.20000" and time.monotonic() < end:
-            time.sleep(0.05)
-        while broker.get("/effective-instruments")[0]["sessionOpen"] and time.monotonic() < end:
-            time.sleep(0.05)
+        eventually(lambda: broker.get("/quotations?symbols=EURUSD.")[0]["bid"] == "1.20000", START_S, step_s=0.05)
+        eventually(lambda: not broker.get("/effective-instruments")[0]["sessionOpen"], START_S, step_s=0.05)
         said = broker.post("/position/open", instrument="EURUSD.", orderSide="BUY", volume=0.1, slPrice=0, tpPrice=0)
         assert (said["status"], said["nativeCode"]) == ("REJECTED", "MARKET_CLOSED")
         assert ended(process) == 0
