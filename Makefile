@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Set somewhere, it makes every process compile the whole project at its start: half of the start, and of a recovery.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup start test accept chaos bench check format lock clean
 

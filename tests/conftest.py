@@ -19,6 +19,7 @@ def pytest_configure() -> None:
             "LOG_FORMAT",
             "LOG_LEVEL",
             "HONCHO_PROCESS_NAME",
+            "PYTHONDONTWRITEBYTECODE",  # every process of a test would compile the project anew
         ):
             del os.environ[name]
     os.environ[leftovers.MARK] = str(os.getpid())
