@@ -19,6 +19,7 @@ from bus.records import (
     AccountDay,
     AccountMark,
     Attestation,
+    Closing,
     DecisionRecord,
     EquitySample,
     Halt,
@@ -280,6 +281,16 @@ class Reader:
             "halts WHERE lifted_at IS NULL AND (until IS NULL OR ?1 IS NULL OR until > ?1) ORDER BY id",
             now,
         )
+
+    def closings(self) -> list[Closing]:
+        """Return the orders to close one position that are not carried out: its intent is still opened."""
+        return self._all(
+            Closing, "closings WHERE intent_id IN (SELECT id FROM intents WHERE status = 'opened') ORDER BY asked_at"
+        )
+
+    def closing(self, intent_id: str) -> Closing | None:
+        """Return the operator's order to close an intent's position, carried out or not."""
+        return self._one(Closing, "closings WHERE intent_id = ?", intent_id)
 
     def halt(self, halt_id: int) -> Halt | None:
         """Return a halt, whether it stands or not."""
