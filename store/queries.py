@@ -337,6 +337,10 @@ class Reader:
         row = self._db.execute("SELECT value FROM meta WHERE key = 'store_epoch'").get
         return int(str(row)) if row is not None else 0
 
+    def select(self, kind: type[R], tail: str, *given: Any) -> list[R]:
+        """Return rows as records: `tail` is what follows FROM. For the queries that have a file of their own here."""
+        return self._all(kind, tail, *given)
+
     # ── plumbing ────────────────────────────────────────────────────────────
 
     def _by_status(self, status: Status) -> list[TradeIntent]:
