@@ -16,7 +16,7 @@ import msgspec
 import typer
 
 from actors.console import tables, text
-from bus import link, messages
+from bus import messages
 from bus.errors import LockHeld, NoAnswer
 from bus.vocabulary import ExitCode, Outcome, Role
 from config import load
@@ -58,6 +58,8 @@ def database() -> Iterator[tuple[Settings, Reader]]:
 
 def ask(command: messages.Command) -> messages.Ack:
     """Return the store's answer to one command, or end with a clear message."""
+    from bus import link  # sockets: reading needs none, and starts sooner without
+
     try:
         return link.ask_once(command, role=Role.PILOT, deadline_s=ANSWER_S)
     except NoAnswer:

@@ -1,4 +1,4 @@
-"""`pilot submit|close`: a trade of the operator's own, and the end of one. Part of the operator's command line.
+"""`pilot submit|cancel|close|resolve`: the operator's hand on one trade. Part of the operator's command line.
 
 Asks the store and sends nothing to a broker: a submitted trade passes the same gate as every other, and closing is the
 monitor's work.
@@ -12,16 +12,16 @@ from typing import Annotated
 import typer
 import uuid_utils
 
-from actors.console import asking, finding
+from actors.console import asking, finding, tables, text
+from actors.console.options import Reason, Yes
 from bus import messages
 from bus.vocabulary import ExitCode, Side, Status
 
 PIPS_MAX = 10_000.0
+POSITION_ID_CHARS_MAX = 64
+DOUBT_CHARS_MAX = 300
 
 app = typer.Typer(rich_markup_mode=None)
-
-Reason = Annotated[str, typer.Option(help="Why. It stands in the record for good.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 @app.command(epilog='Example: pilot submit EURUSD BUY --sl 40 --tp 80 --reason "breakout on the daily"')
@@ -65,6 +65,65 @@ def close(intent_id: finding.IntentId, reason: Reason, yes: Yes = False) -> None
         asking.consent(f"Close {what}, at the market?", yes=yes, otherwise="nothing was closed")
     ack = asking.ask(messages.Close(intent_id=full_id, operator=asking.operator(), reason=why))
     asking.tell(ack, f"{full_id} {intent.symbol}: the monitor closes it; see pilot show {full_id[:8]}")
+
+
+@app.command(epilog='Example: pilot cancel 3f2a --reason "news at noon"')
+def cancel(
+    intent_id: finding.IntentId,
+    reason: Reason,
+    yes: Yes = False,
+) -> None:
+    """Take back an intent that no order was reserved for."""
+    why = asking.need(reason, "--reason")
+    with asking.database() as (_, reader):
+        full_id = finding.full_id(reader, intent_id)
+        intent = finding.story(reader, full_id).intent
+    what = f"{full_id} {intent.symbol} {intent.suggested_side or '-'} ({intent.status})"
+    asking.consent(f"Cancel {what}?", yes=yes, otherwise="nothing was cancelled")
+    ack = asking.ask(messages.Cancel(intent_id=full_id, operator=asking.operator(), reason=why))
+    asking.tell(ack, f"{full_id} {intent.symbol}")
+
+
+@app.command(
+    epilog='Examples: pilot resolve 3f2a --position W1234 --reason "seen on the page"; '
+    'pilot resolve 3f2a --absent --reason "neither open nor in the history"'
+)
+def resolve(
+    intent_id: finding.IntentId,
+    reason: Annotated[str, typer.Option(help="How you know. It stands in the journal for good.")],
+    position: Annotated[str | None, typer.Option(metavar="ID", help="The order became this position.")] = None,
+    absent: Annotated[bool, typer.Option("--absent", help="The order is nowhere at the broker.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Say what became of an order that the executor cannot tell. Look at the broker first: nothing checks your word."""
+    wanted = position.strip() if position is not None else None
+    if (wanted is not None) == absent:
+        asking.fail("give either --position ID or --absent", ExitCode.USAGE)
+    if wanted is not None and not 0 < len(wanted) <= POSITION_ID_CHARS_MAX:
+        asking.fail(f"--position was {wanted!r}; allowed: 1 to {POSITION_ID_CHARS_MAX} characters", ExitCode.USAGE)
+    why = asking.need(reason, "--reason")
+    with asking.database() as (_, reader):
+        full_id = finding.full_id(reader, intent_id)
+        story = finding.story(reader, full_id)
+    what = f"position {wanted}" if wanted else "no position at the broker"
+    asking.consent(f"{_order_text(story)} is {what}?", yes=yes, otherwise="nothing was changed")
+    ack = asking.ask(
+        messages.Resolve(intent_id=full_id, operator=asking.operator(), position_id=wanted, reason=why)
+    )  # fmt: skip
+    asking.tell(ack, f"{full_id} {story.intent.symbol}")
+
+
+def _order_text(story: tables.Story) -> str:
+    """Return an intent's order in one line, with what is open about it."""
+    intent, order = story.intent, story.order
+    if order is None:
+        return f"{intent.id} {intent.symbol} ({intent.status}, no order)"
+    plan = order.plan
+    doubt = f": {text.line(order.reason, DOUBT_CHARS_MAX)}" if order.reason else ""
+    return (
+        f"{intent.id} {plan.side} {plan.volume} {plan.symbol} SL {plan.sl_price} TP {plan.tp_price}, "
+        f"reserved {order.reserved_at} ({order.status}{doubt})"
+    )
 
 
 def _side(given: str) -> Side:
