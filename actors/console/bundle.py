@@ -73,17 +73,17 @@ def _packed(settings: Settings, mask: Mask, now: datetime) -> bytes:
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w:gz") as tar:
         for name, content in _contents(settings, now):
-            data = mask(content).encode(errors="replace")
+            data = _text(content, mask).encode(errors="replace")
             entry = tarfile.TarInfo(f"pilot-bundle/{name}")
             entry.size, entry.mode, entry.mtime = len(data), 0o600, int(now.timestamp())
             tar.addfile(entry, io.BytesIO(data))
     return raw.getvalue()
 
 
-def _contents(settings: Settings, now: datetime) -> Iterator[tuple[str, str]]:
-    """Yield name and text of each part."""
-    yield "versions.json", _json(_versions())
-    yield "settings.json", _json(configured.effective(asking.profile["name"], redacted=True))
+def _contents(settings: Settings, now: datetime) -> Iterator[tuple[str, Any]]:
+    """Yield name and text, or values, of each part."""
+    yield "versions.json", _versions()
+    yield "settings.json", configured.effective(asking.profile["name"], redacted=True)
     try:
         reader = Reader(load.db_path(settings))
     except DatabaseRefused as error:
@@ -96,7 +96,7 @@ def _contents(settings: Settings, now: datetime) -> Iterator[tuple[str, str]]:
     yield from _logs(load.data_folder() / "logs")
 
 
-def _of_database(reader: Reader, settings: Settings, now: datetime) -> Iterator[tuple[str, str]]:
+def _of_database(reader: Reader, settings: Settings, now: datetime) -> Iterator[tuple[str, Any]]:
     parts: tuple[Part, ...] = (
         ("status.json", lambda: overview.read(reader, settings, now)),
         ("journal.json", lambda: past.newest_transitions(reader, JOURNAL_ROWS_MAX)),
@@ -107,9 +107,9 @@ def _of_database(reader: Reader, settings: Settings, now: datetime) -> Iterator[
     )
     for name, read in parts:
         try:
-            yield name, _json(read())
+            yield name, read()
         except queries.UNREADABLE as error:
-            yield name, _json({"cannot be read": str(error)})
+            yield name, {"cannot be read": str(error)}
 
 
 def _versions() -> dict[str, str]:
@@ -128,7 +128,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _logs(folder: Path) -> Iterator[tuple[str, str]]:
+def _logs(folder: Path) -> Iterator[tuple[str, Any]]:
     """Yield the end of each log, the newest files first."""
     files = sorted(folder.glob("*.log"), key=lambda path: path.name) if folder.is_dir() else []
     for path in files[:LOGS_MAX]:
@@ -140,5 +140,9 @@ def _logs(folder: Path) -> Iterator[tuple[str, str]]:
             yield f"logs/{path.name}", str(error)
 
 
-def _json(found: Any) -> str:
-    return msgspec.json.format(msgspec.json.encode(found), indent=1).decode()
+def _text(found: Any, mask: Mask) -> str:
+    """Return a text masked, or values as JSON with every text in them masked."""
+    if isinstance(found, str):
+        return mask(found)
+    plain = redacting.masked(msgspec.to_builtins(found), mask)
+    return msgspec.json.format(msgspec.json.encode(plain), indent=1).decode()

@@ -5,6 +5,7 @@ Used by pilot for `config show` and `bundle`. Pure but for `masker`, which reads
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,9 +22,8 @@ Mask = Callable[[str], str]
 PRIVATE = frozenset({"broker.email", "broker.account_id", "broker.broker_id"})
 _LOGIN = re.compile(r"(?<=://)[^/\s@]+@")  # user:password@ in an address
 _BOT = re.compile(r"\b[0-9]{6,20}:[A-Za-z0-9_-]{20,100}")  # Telegram's token
-_NAMED = re.compile(
-    r"(?i)((?:password|passwd|secret|token|api[_-]?key|cookie|authorization)[\"']?\s*[:=]\s*[\"']?)([^\s\"',;}]+)"
-)
+_HEADER = re.compile(r"(?im)\b((?:set-)?cookie|authorization)(\s*[:=]\s*).+$")
+_NAMED = re.compile(r"(?i)((?:password|passwd|secret|token|api[_-]?key)[\\\"']*\s*[:=]\s*[\\\"']*)([^\s\\\"',;}]+)")
 
 
 def masker(settings: Settings | None) -> Mask:
@@ -36,12 +36,22 @@ def masker(settings: Settings | None) -> Mask:
     known = set(load.secret_values(names))
     if settings is not None and settings.broker.is_live:
         known |= {settings.broker.email, settings.broker.account_id}
-    blot = Masker(known)
+    blot = Masker(known | {json.dumps(one)[1:-1] for one in known})  # as they stand within JSON, too
 
     def mask(text: str) -> str:
-        return _NAMED.sub(lambda found: found[1] + MASK, _BOT.sub(MASK, _LOGIN.sub(f"{MASK}@", blot(text))))
+        text = _BOT.sub(MASK, _LOGIN.sub(f"{MASK}@", blot(text)))
+        return _NAMED.sub(lambda found: found[1] + MASK, _HEADER.sub(rf"\1\2{MASK}", text))
 
     return mask
+
+
+def masked(found: Any, mask: Mask) -> Any:
+    """Return plain values with every text in them masked, before JSON escapes anything."""
+    if isinstance(found, str):
+        return mask(found)
+    if isinstance(found, dict):
+        return {name: masked(value, mask) for name, value in found.items()}
+    return [masked(value, mask) for value in found] if isinstance(found, list) else found
 
 
 def secret_names(settings: Settings) -> tuple[str, ...]:
