@@ -6,7 +6,7 @@ nothing. What the records do not say is said to be so.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from msgspec import Struct
@@ -133,7 +133,7 @@ def _no_intent(at: Moment, symbol: str, last: TradeIntent | None) -> Why:
     if symbol not in at.settings.symbols:
         why.append(f"{symbol} is not among the settings' symbols")
         facts.append(Fact("symbols", ", ".join(at.settings.symbols)))
-    proposed = past.proposed_between(at.reader, f"{today}T00:00:00.000Z", iso(at.now))
+    proposed = past.proposed_between(at.reader, f"{today}T00:00:00.000Z", iso(at.now + timedelta(seconds=1)))
     pairs = list(dict.fromkeys(one.symbol for one in proposed if one.source == "scanner"))
     told = past.alerts_of(at.reader, "scanner", f"{today}T00:00:00.000Z")
     if pairs:
