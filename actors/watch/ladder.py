@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from msgspec import Struct
@@ -19,9 +19,11 @@ from actors.compliance.drawdown import Level, Limit
 from actors.compliance.money import amount
 from actors.compliance.rulebook import RuleSet
 from actors.watch.order import Order
-from actors.watch.tell import Severity
 from bus.clock import parse
 from bus.records import AccountDay, AccountMark
+
+if TYPE_CHECKING:
+    from actors.watch.tell import Severity  # it comes with sockets, which whoever only reads has no need of
 
 PLAUSIBLE_FACTOR = 2  # a balance further away from the rules' initial one is another account's
 TELLING_CENTS = 100  # a floating profit below this says too little of what a point is worth
