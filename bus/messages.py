@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from bus.frame import Day, Id, LongText, Text
 from bus.frame import Message as Message
 from bus.records import AccountDay, AccountMark, Certificate, EquitySample, Order, OrderPlan, Signal, TradeIntent
+from bus.tallies import TALLIES_MAX, Tally
 from bus.tokens import ReserveTokens as ReserveTokens
 from bus.tokens import SettleTokens as SettleTokens
 from bus.vocabulary import DecisionSide, Outcome, Role, Source, State
@@ -40,7 +41,7 @@ class Held(Struct, frozen=True):
 # ── actor -> store ──────────────────────────────────────────────────────────
 
 
-class Beat(Message, frozen=True, kw_only=True, tag=True):
+class Beat(Message, frozen=True, kw_only=True, tag=True, omit_defaults=True):
     """Heartbeat, credit, lease renewal and resync in one. Sent every `bus.beat_s`."""
 
     pid: int
@@ -49,6 +50,7 @@ class Beat(Message, frozen=True, kw_only=True, tag=True):
     holding: tuple[Held, ...] = ()
     progress: int = 0
     seen_store_epoch: int = 0
+    tallies: Annotated[tuple[Tally, ...], Meta(max_length=TALLIES_MAX)] = ()
 
 
 class Propose(Message, frozen=True, kw_only=True, tag=True):
