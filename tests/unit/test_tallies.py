@@ -148,7 +148,7 @@ def test_a_name_or_a_shape_that_the_store_does_not_know_is_passed_over_and_the_b
 
 
 def test_other_buckets_than_those_of_the_version_before_are_counted_anew(store: StoreHarness) -> None:
-    store.db.execute(f"INSERT INTO tallies VALUES ('executor.1', '{OK}', 'x', '[1,2]', 3, '[9,9]', 18)")
+    store.db.execute("INSERT INTO tallies VALUES ('executor.1', ?, 'x', '[1,2]', 3, '[9,9]', 18)", (OK,))
     beat(store, PEER, a_tally(2))
     assert total(store) == (2, 2_000)
 
