@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from store import connection
+from tests.kit.builders import a_plan
 
 SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY", "AUDUSD")
 START = "2026-10-01T00:00:00.000Z"
@@ -42,7 +45,7 @@ def write(path: Path, intents: int) -> None:
             f"iif(i % 4 = 0, {_at('25 * i + 3603')}, NULL), iif(i % 4 = 0, 'closed', 'cancelled'), "
             "iif(i % 4 = 0, iif(i % 12 = 0, -5000, 10000), NULL), iif(i % 4 = 0, '', '=SUM(A1)'), '' FROM n"
         )
-        plan = '{"symbol":"EURUSD","side":"BUY","volume":"0.10","sl_price":"1.08010","loss_cents":5000}'
+        plan = msgspec.json.encode(a_plan()).decode()
         db.execute(
             f"{numbers} INSERT INTO orders (intent_id, status, plan, baseline, reserved_at, deadline_at, position_id) "
             f"SELECT printf('%016x', i), 'opened', ?, '[]', {_at('25 * i + 3')}, {_at('25 * i + 63')}, 'p' || i "
