@@ -25,6 +25,8 @@ _COMMIT_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 class Name(StrEnum):
     """Everything that is counted. `ok`: a 2xx came; `refused`: another answer came; `none`: no answer came."""
 
+    __hash__ = str.__hash__  # an enumeration's own is several times slower, and this is called for every request
+
     BROKER_READ_OK = "broker_read_ok"
     BROKER_READ_REFUSED = "broker_read_refused"
     BROKER_READ_NONE = "broker_read_none"
@@ -57,28 +59,38 @@ class Tally(Struct, frozen=True, kw_only=True):
     sum_us: Count  # microseconds
 
 
+class _Cell:
+    """One name's buckets while they are counted."""
+
+    __slots__ = ("bounds_s", "counts", "sum_s")
+
+    def __init__(self, bounds_s: tuple[float, ...]) -> None:
+        self.bounds_s = bounds_s
+        self.counts = [0] * (len(bounds_s) + 1)
+        self.sum_s = 0.0
+
+
 class Tallies:
     """The totals of one process, or of one part of it."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, list[int]] = {}
-        self._sum_s: dict[str, float] = {}
+        self._cells: dict[str, _Cell] = {}
 
     def observe(self, name: Name, seconds: float) -> None:
         """Count one measurement. A negative one counts as zero."""
-        counts = self._counts.get(name)
-        if counts is None:
-            counts = self._counts[name] = [0] * (len(BOUNDS_S[name]) + 1)
-            self._sum_s[name] = 0.0
-        counts[bisect_left(BOUNDS_S[name], seconds)] += 1
-        self._sum_s[name] += max(0.0, seconds)
+        cell = self._cells.get(name)
+        if cell is None:
+            cell = self._cells[name] = _Cell(BOUNDS_S[name])
+        cell.counts[bisect_left(cell.bounds_s, seconds)] += 1
+        if seconds > 0:
+            cell.sum_s += seconds
 
     def told(self) -> tuple[Tally, ...]:
         """Return the totals of what was counted at all, in the order of `Name`."""
         return tuple(
-            Tally(name=str(name), counts=tuple(self._counts[name]), sum_us=round(self._sum_s[name] * 1_000_000))
+            Tally(name=str(name), counts=tuple(cell.counts), sum_us=round(cell.sum_s * 1_000_000))
             for name in Name
-            if name in self._counts
+            if (cell := self._cells.get(name)) is not None
         )
 
 
