@@ -7,7 +7,6 @@ not one of our own words is left out here, so that nobody above can make a serie
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from operator import add
 from pathlib import Path
@@ -18,7 +17,7 @@ from msgspec import Struct
 
 from bus.tallies import BOUNDS_S
 from bus.vocabulary import Role
-from store import states
+from store import states, tallies
 from store.connection import DatabaseRefused, open_reader
 from store.queries import Reader
 
@@ -97,8 +96,9 @@ class Gauges:
             if role not in ROLES or name not in BOUNDS_S:
                 continue
             before, before_us = found.get((role, str(name)), ([0] * (len(BOUNDS_S[str(name)]) + 1), 0))
-            mine = list(map(add, json.loads(str(counts)), json.loads(str(earlier))))
-            if len(mine) == len(before):
+            present, past = tallies.counts_in(counts), tallies.counts_in(earlier)
+            if len(present) == len(past) == len(before):
+                mine = list(map(add, present, past))
                 us = before_us + int(str(sum_us)) + int(str(earlier_us))
                 found[role, str(name)] = (list(map(add, before, mine)), us)
         return [Total(role, name, tuple(counts), us) for (role, name), (counts, us) in sorted(found.items())]

@@ -7,17 +7,18 @@ present one says. What a process counted after its last beat is lost with it: to
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from operator import add
 
 import apsw
+import msgspec
 
 from bus import tallies
 from bus.messages import Peer
 from bus.tallies import Tally
 
+SUM_MAX = 2**62  # beyond it SQLite has no integers; nobody waits 146,000 years
 CLEAN = re.compile(r"ended with code 0\b")  # as the supervisor says it
 
 
@@ -38,6 +39,14 @@ def count_exit(db: apsw.Connection, peer: Peer, status: str, at: str) -> None:
     )
 
 
+def counts_in(written: object) -> list[int]:
+    """Return the counts of a row; none for what is no list of counts: a measurement must never stop the store."""
+    try:
+        return msgspec.json.decode(str(written), type=list[int])
+    except msgspec.DecodeError:
+        return []
+
+
 def _keep(db: apsw.Connection, process: str, incarnation: str, tally: Tally) -> None:
     row = db.execute(
         "SELECT incarnation, counts, sum_us, earlier_counts, earlier_sum_us FROM tallies "
@@ -46,15 +55,21 @@ def _keep(db: apsw.Connection, process: str, incarnation: str, tally: Tally) -> 
     ).fetchone()
     earlier, earlier_us = [0] * len(tally.counts), 0
     if row is not None:
-        known, known_us = json.loads(str(row[1])), int(str(row[2]))
-        earlier, earlier_us = json.loads(str(row[3])), int(str(row[4]))
-        if len(known) != len(tally.counts):  # other buckets than those of the version that wrote it: counted anew
-            earlier, earlier_us = [0] * len(tally.counts), 0
+        known, before = counts_in(row[1]), counts_in(row[3])
+        if not len(known) == len(before) == len(tally.counts):
+            pass  # other buckets than those of the version that wrote it: counted anew
         elif row[0] != incarnation:
-            earlier, earlier_us = list(map(add, earlier, known)), earlier_us + known_us
+            earlier = [min(SUM_MAX, total) for total in map(add, before, known)]
+            earlier_us = min(SUM_MAX, int(str(row[4])) + int(str(row[2])))
         elif sum(tally.counts) <= sum(known):
             return
+        else:
+            earlier, earlier_us = before, int(str(row[4]))
     db.execute(
         "INSERT OR REPLACE INTO tallies VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (process, tally.name, incarnation, json.dumps(tally.counts), tally.sum_us, json.dumps(earlier), earlier_us),
+        (process, tally.name, incarnation, _text(tally.counts), tally.sum_us, _text(earlier), earlier_us),
     )
+
+
+def _text(counts: Iterable[int]) -> str:
+    return msgspec.json.encode(list(counts)).decode()

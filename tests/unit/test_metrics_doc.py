@@ -156,3 +156,15 @@ def test_every_alert_is_whole_and_explained_with_its_command() -> None:
 def test_promtool_agrees() -> None:
     ended = subprocess.run(["promtool", "check", "rules", str(RULES)], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_only_the_metrics_load_what_only_they_need() -> None:
+    loading = [
+        str(path.relative_to(ROOT))
+        for room in ("actors", "bus", "config", "store", "supervisor")
+        for path in (ROOT / room).rglob("*.py")
+        if re.search(r"^\s*(from|import) (prometheus_client|actors\.metrics)", path.read_text(), re.MULTILINE)
+    ]
+    assert [
+        one for one in loading if not one.startswith(("actors/metrics/", "actors/dashboard.py", "actors/web/"))
+    ] == []

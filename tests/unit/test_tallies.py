@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from bus import codec, messages, tallies
@@ -151,6 +152,21 @@ def test_other_buckets_than_those_of_the_version_before_are_counted_anew(store: 
     store.db.execute("INSERT INTO tallies VALUES ('executor.1', ?, 'x', '[1,2]', 3, '[9,9]', 18)", (OK,))
     beat(store, PEER, a_tally(2))
     assert total(store) == (2, 2_000)
+
+
+@pytest.mark.parametrize("written", ["", "nonsense", "3", "null", '["a"]', "[1.5]", "{}"])
+def test_a_row_that_somebody_spoiled_is_counted_anew_and_stops_nobody(store: StoreHarness, written: str) -> None:
+    store.db.execute("INSERT INTO tallies VALUES ('executor.1', ?, 'x', ?, 3, ?, 18)", (OK, written, written))
+    beat(store, PEER, a_tally(2))
+    assert total(store) == (2, 2_000)
+
+
+def test_sums_beyond_what_the_database_can_hold_stay_at_the_most(store: StoreHarness) -> None:
+    for number in range(3):
+        huge = msgspec.structs.replace(a_tally(2**53), sum_us=2**53)
+        beat(store, a_peer(Role.EXECUTOR, 1, f"{number + 1:012x}"), huge)
+        store.db.execute("UPDATE tallies SET earlier_sum_us = ? WHERE process = 'executor.1'", (2**62,))
+    assert total(store)[1] <= 2**62 + 2**53
 
 
 def test_the_store_measures_its_commits_and_a_new_life_adds_to_them(store: StoreHarness) -> None:
