@@ -25,6 +25,7 @@ from store import gauges
 from store.gauges import LEVELS, Gauges
 from store.queries import DatabaseRefused
 
+WATCHED = (Role.SCANNER, Role.LLM, Role.EXECUTOR, Role.MONITOR, Role.DASHBOARD, Role.PAPER)
 KEPT_S = 1.0  # how long an answer serves further scrapes
 
 
@@ -125,7 +126,7 @@ class Metrics(Collector):
             "pilot_beat_age_seconds", "The longest silence of a process that should be there.", labels=["role"]
         )
         workers = [worker for worker in found.read.workers() if health.is_expected(worker, started_at)]
-        for role in (Role.SCANNER, Role.LLM, Role.EXECUTOR, Role.MONITOR, Role.DASHBOARD, Role.PAPER):
+        for role in WATCHED:
             mine = [worker for worker in workers if worker.role == role]
             beating = [worker for worker in mine if health.silent_s(worker.last_beat_at, now) <= dead_s]
             here.add_metric([str(role), "beating"], len(beating))
@@ -139,9 +140,11 @@ class Metrics(Collector):
         ends = CounterMetricFamily(
             "pilot_process_exits", "Ends of processes that a supervisor saw.", labels=["role", "how"]
         )
-        for role_name, (clean, failed) in found.exits().items():
-            ends.add_metric([role_name, "clean"], clean)
-            ends.add_metric([role_name, "failed"], failed)
+        exits = found.exits()
+        for role in WATCHED:
+            clean, failed = exits.get(str(role), (0, 0))
+            ends.add_metric([str(role), "clean"], clean)
+            ends.add_metric([str(role), "failed"], failed)
         yield ends
         yield CounterMetricFamily("pilot_store_starts", "Lives of the store.", value=found.read.store_epoch())
         yield GaugeMetricFamily(

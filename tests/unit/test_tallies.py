@@ -11,6 +11,7 @@ from bus import codec, messages, tallies
 from bus.errors import NotUnderstood
 from bus.tallies import BOUNDS_S, Name, Tallies, Tally
 from bus.vocabulary import Role, State
+from store import tallies as tallies_kept
 from tests.kit.builders import a_beat, a_peer, an_envelope
 from tests.kit.store import StoreHarness
 
@@ -165,8 +166,9 @@ def test_sums_beyond_what_the_database_can_hold_stay_at_the_most(store: StoreHar
     for number in range(3):
         huge = msgspec.structs.replace(a_tally(2**53), sum_us=2**53)
         beat(store, a_peer(Role.EXECUTOR, 1, f"{number + 1:012x}"), huge)
-        store.db.execute("UPDATE tallies SET earlier_sum_us = ? WHERE process = 'executor.1'", (2**62,))
-    assert total(store)[1] <= 2**62 + 2**53
+        store.db.execute("UPDATE tallies SET earlier_sum_us = ? WHERE process = 'executor.1'", (2**63 - 1,))
+    beat(store, a_peer(Role.EXECUTOR, 1, "0000000000ff"), a_tally(1))
+    assert total(store)[1] == tallies_kept.SUM_MAX + 1_000
 
 
 def test_the_store_measures_its_commits_and_a_new_life_adds_to_them(store: StoreHarness) -> None:
