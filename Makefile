@@ -37,11 +37,12 @@ accept: setup  ## decisions of a real small model and faults of another's server
 chaos: setup  ## kill anything at any moment and check that nothing is lost (MINUTES=m: storms; SWEEP=m; SEED=n; API=trader)
 	@$(BIN)/python -m tests.chaos.run $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SWEEP),--sweep $(SWEEP)) $(if $(SEED),--seed $(SEED)) $(if $(API),--api $(API))
 
-bench: setup  ## print start-up and recovery times, the gate's time, an order's round trip, a day's requests, and what a pool of analysts clears
+bench: setup  ## print start-up and recovery times, the gate's time, an order's round trip, what measuring costs, a day's requests, and what a pool of analysts clears
 	@$(BIN)/python -m tests.bench.startup
 	@$(BIN)/python -m tests.bench.recovery
 	@$(BIN)/python -m tests.bench.guard
 	@$(BIN)/python -m tests.bench.roundtrip
+	@$(BIN)/python -m tests.bench.measuring
 	@$(BIN)/python -m tests.kit.budget_week
 	@$(BIN)/python -m tests.bench.analysts
 

@@ -19,7 +19,7 @@ from loguru import logger
 from msgspec import Struct
 from setproctitle import setproctitle
 
-from bus import logs, messages, runtime, standby
+from bus import logs, messages, runtime, standby, tallies
 from bus.clock import Clock, SystemClock
 from bus.errors import LockHeld, NoAnswer
 from bus.link import Link
@@ -147,6 +147,7 @@ def _beat_of(actor: Actor) -> messages.Beat:
         holding=said.holding,
         progress=said.progress,
         seen_store_epoch=actor.link.store_epoch,
+        tallies=tallies.PROCESS.told(),
     )
 
 

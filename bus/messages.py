@@ -22,6 +22,7 @@ from bus.steering import Pause as Pause
 from bus.steering import Resolve as Resolve
 from bus.steering import Resume as Resume
 from bus.steering import Submit as Submit
+from bus.tallies import TALLIES_MAX, Tally
 from bus.tokens import ReserveTokens as ReserveTokens
 from bus.tokens import SettleTokens as SettleTokens
 from bus.vocabulary import DecisionSide, Outcome, Role, Source, State
@@ -49,7 +50,7 @@ class Held(Struct, frozen=True):
 # ── actor -> store ──────────────────────────────────────────────────────────
 
 
-class Beat(Message, frozen=True, kw_only=True, tag=True):
+class Beat(Message, frozen=True, kw_only=True, tag=True, omit_defaults=True):
     """Heartbeat, credit, lease renewal and resync in one. Sent every `bus.beat_s`."""
 
     pid: int
@@ -58,6 +59,7 @@ class Beat(Message, frozen=True, kw_only=True, tag=True):
     holding: tuple[Held, ...] = ()
     progress: int = 0
     seen_store_epoch: int = 0
+    tallies: Annotated[tuple[Tally, ...], Meta(max_length=TALLIES_MAX)] = ()
 
 
 class Propose(Message, frozen=True, kw_only=True, tag=True):

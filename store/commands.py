@@ -15,7 +15,7 @@ from bus import clock, messages
 from bus.messages import Peer
 from bus.records import Order, TradeIntent
 from bus.vocabulary import OrderStatus, Outcome, Role, Status
-from store import account, adoption, halts, states, steering, tokens
+from store import account, adoption, halts, states, steering, tallies, tokens
 from store.decisions import Refused
 from store.halts import Answer
 
@@ -222,6 +222,7 @@ def sweep(writer: Writer, sender: Peer, body: messages.Sweep) -> Answer:
 
 def child_exited(writer: Writer, sender: Peer, body: messages.ChildExited) -> Answer:
     """Free what a certainly dead process held. An order it reserved stays so until its successor reconciles it."""
+    tallies.count_exit(writer.db, body.peer, body.status, clock.iso(writer.now))
     leases = writer.registry.bury(body.peer.incarnation)
     for lease in leases:
         if lease.role is not Role.EXECUTOR:

@@ -133,6 +133,8 @@ CREATE TABLE transitions (
 ) STRICT;
 
 CREATE INDEX idx_transitions_intent ON transitions (intent_id, seq);
+-- For the journal of a day and for statistics: the journal forgets nothing, so it must not be read as a whole.
+CREATE INDEX idx_transitions_at ON transitions (at, event);
 
 CREATE TRIGGER transitions_grow_at_the_end BEFORE INSERT ON transitions
 WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM transitions)
@@ -293,6 +295,27 @@ CREATE TABLE workers (
     progress     INTEGER NOT NULL,
     started_at   TEXT NOT NULL,
     last_beat_at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What each process measured of itself: the present incarnation's totals as its beats say them, and those of all before.
+CREATE TABLE tallies (
+    process        TEXT NOT NULL,
+    name           TEXT NOT NULL,
+    incarnation    TEXT NOT NULL,
+    counts         TEXT NOT NULL,
+    sum_us         INTEGER NOT NULL,
+    earlier_counts TEXT NOT NULL,
+    earlier_sum_us INTEGER NOT NULL,
+    PRIMARY KEY (process, name)
+) STRICT, WITHOUT ROWID;
+
+-- How often each process ended, and whose end was counted last, so that one that is told twice counts once.
+CREATE TABLE exits (
+    process     TEXT PRIMARY KEY,
+    incarnation TEXT NOT NULL,
+    at          TEXT NOT NULL,
+    clean       INTEGER NOT NULL CHECK (clean >= 0),
+    failed      INTEGER NOT NULL CHECK (failed >= 0)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE attestations (

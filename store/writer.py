@@ -14,13 +14,14 @@ import apsw
 import msgspec
 from loguru import logger
 
-from bus import clock, messages
+from bus import clock, messages, tallies
 from bus.failpoints import reach
 from bus.messages import Ack, Beat, Envelope, FromStore, Peer
 from bus.records import AccountDay, AccountMark, EquitySample, TradeIntent, Worker
 from bus.vocabulary import Outcome, Role, Status
 from config.settings import Bus, Llm, Store
 from store import commands, halts, queries
+from store import tallies as kept
 from store.certificate import Gate
 from store.commands import Stale
 from store.decisions import STORE, DecisionStore, Refused
@@ -49,6 +50,7 @@ class Writer:
                 "INSERT INTO meta VALUES ('store_epoch', '1') "
                 "ON CONFLICT (key) DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)"
             )
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('store_started_at', ?)", (clock.iso(now),))
         reach("store.after_epoch")
         self.decisions = DecisionStore(
             db,
@@ -60,6 +62,7 @@ class Writer:
         self.epoch = self.read.store_epoch()
         self.registry = Registry(beat_s=bus.beat_s, dead_s=bus.dead_s, now_s=now_s)
         self.sends: list[Send] = []
+        self._tallies = tallies.Tallies()
         self._wall_clock = WallClock(db, now_s=now_s)
         self._load_leases()
 
@@ -85,7 +88,9 @@ class Writer:
             self._assign()
             if envelopes:
                 reach("store.before_commit")  # the commit of one batch
+            began_s = tallies.began_s()
             self.db.execute("COMMIT")
+            self._tallies.observe(tallies.Name.STORE_COMMIT, tallies.began_s() - began_s)
         except BaseException:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
@@ -279,6 +284,8 @@ class Writer:
                 progress=seen.beat.progress, started_at=seen.started_at, last_beat_at=seen.last_beat_at,
             )  # fmt: skip
             self.insert("INSERT OR REPLACE INTO workers", worker)
+            kept.keep(self.db, worker.name, worker.incarnation, seen.beat.tallies)
+        kept.keep(self.db, STORE.name, f"epoch {self.epoch}", self._tallies.told())
 
     def insert(self, verb: str, record: Worker | AccountDay | AccountMark | EquitySample) -> None:
         names = record.__struct_fields__

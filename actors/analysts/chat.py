@@ -22,7 +22,7 @@ from actors.analysts.analyst import AnalysisError
 from actors.analysts.answer import Schema
 from actors.analysts.prompts import ChatMessage
 from actors.console import text
-from bus import failpoints
+from bus import failpoints, tallies
 from bus.clock import Clock
 from config.settings import LlmEndpoint
 
@@ -299,14 +299,19 @@ class Endpoint:
             ResponseTooLarge: more than `RESPONSE_BYTES_MAX`; the rest was not read.
         """
         body = bytearray()
+        counted, began_s = tallies.Name.LLM_NONE, tallies.began_s()
         failpoints.reach("llm.before_request")  # one HTTP request to the endpoint of the language model
-        async with self._client.stream(method, f"{self._base_url}{path}", json=payload) as response:
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > RESPONSE_BYTES_MAX:
-                    raise ResponseTooLarge(f"the answer exceeded {RESPONSE_BYTES_MAX} bytes")
-            failpoints.reach("llm.after_request")
-            return response.status_code, response.headers, bytes(body)
+        try:
+            async with self._client.stream(method, f"{self._base_url}{path}", json=payload) as response:
+                async for chunk in response.aiter_raw():
+                    body += chunk
+                    if len(body) > RESPONSE_BYTES_MAX:
+                        raise ResponseTooLarge(f"the answer exceeded {RESPONSE_BYTES_MAX} bytes")
+                counted = tallies.Name.LLM_OK if response.is_success else tallies.Name.LLM_REFUSED
+                failpoints.reach("llm.after_request")
+                return response.status_code, response.headers, bytes(body)
+        finally:
+            tallies.since(counted, began_s)
 
     def _refused(self, status: int, headers: Mapping[str, str], body: bytes, dialect: Dialect) -> _Failure:
         said = body.decode(errors="replace")

@@ -30,7 +30,7 @@ from actors.broker.errors import (
     UnknownOutcome,
     Unreadable,
 )
-from bus import failpoints
+from bus import failpoints, tallies
 from config import load, settings
 
 BODY_BYTES_MAX = 4_194_304  # as sent, and again once unpacked
@@ -233,13 +233,18 @@ class Transport:
         sent = dict(headers or {})
         if body is not None:
             sent["Content-Type"] = "application/json"
-        async with asyncio.timeout(self._deadline_s):
-            async with client.stream(method, path, headers=sent, content=body) as response:
+        kind, outcome, began_s = ("read" if client is self._reads else "write"), "none", tallies.began_s()
+        try:
+            async with (
+                asyncio.timeout(self._deadline_s),
+                client.stream(method, path, headers=sent, content=body) as response,
+            ):
                 received = bytearray()
                 async for chunk in response.aiter_raw():
                     received += chunk
                     if len(received) > BODY_BYTES_MAX:
                         raise TooLarge(f"more than {BODY_BYTES_MAX} bytes")
+                outcome = "ok" if response.is_success else "refused"
                 return Answer(
                     response.status_code,
                     response.headers.get("content-type", ""),
@@ -247,6 +252,8 @@ class Transport:
                     response.headers.get("date", ""),
                     _unpacked(bytes(received), response.headers.get("content-encoding", "")),
                 )
+        finally:
+            tallies.since(tallies.Name(f"broker_{kind}_{outcome}"), began_s)
 
 
 def decode(answer: Answer, kind: type[T], where: str) -> T:

@@ -37,6 +37,9 @@ NEVER: dict[str, str] = dict.fromkeys(
     workloads.both("pilot.backup", "pilot.bundle", "pilot.init", "pilot.restore_safe", "pilot.restore_mark",
                    "pilot.restore_aside", "pilot.restore_place", "pilot.restore_end"),
     "files of the operator, written outside the pipeline: killed at each by tests/integration/test_pilot_keeping.py",
+) | dict.fromkeys(
+    workloads.both("pilot.export_table", "pilot.keep_export", "pilot.keep_journal"),
+    "a reader's file beside the pipeline; tests/integration/test_records.py kills it there"
 )  # fmt: skip
 """Points that the list spells out because the process may send the message, and that no process passes, with why."""
 RUN_BY = {"broker": "executor.1", "scan": "scanner.1", "supervisor": "llm.1"}  # whose death leads to the point
