@@ -88,7 +88,7 @@ def _scan(job: ScanJob, left_out: list[LeftOut]) -> ScanResult:
             # Files that are written one after the other lag behind each other for a moment.
             transient=wanted.feed == "csv",
         )
-    bar_time = good[0].newest.isoformat()
+    bar_time = good[0].bar_time
     fingerprint = scan_fingerprint(job, bar_time)
     if fingerprint == job.done:
         return Skipped(fingerprint=fingerprint, bar_time=bar_time)
