@@ -114,13 +114,13 @@ def test_a_pause_and_the_operators_holiday_are_no_hole() -> None:
     check(closed, holidays={date(2026, 2, 17)})
 
 
-def test_christmas_is_no_hole_and_two_missing_days_are_one() -> None:
+def test_christmas_is_no_hole_and_three_missing_days_are_one() -> None:
     now = datetime(2025, 12, 30, tzinfo=UTC)
     check(days("2025-12-24", "2025-12-26", "2025-12-29"), now=now)
-    check(days("2025-12-23", "2025-12-26", "2025-12-29"), now=now)
-    with pytest.raises(BadBars, match="a hole of 48 hours of trading between 2025-12-22 and 2025-12-26"):
-        check(days("2025-12-22", "2025-12-26", "2025-12-29"), now=now)
-    check(days("2025-12-22", "2025-12-26", "2025-12-29", closes_only=True), now=now)
+    check(days("2025-12-22", "2025-12-26", "2025-12-29"), now=now)
+    with pytest.raises(BadBars, match="a hole of 72 hours of trading between 2025-12-19 and 2025-12-26"):
+        check(days("2025-12-19", "2025-12-26", "2025-12-29"), now=now)
+    check(days("2025-12-19", "2025-12-26", "2025-12-29", closes_only=True), now=now)
 
 
 def test_age_is_counted_in_trading_time() -> None:
