@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -34,6 +35,17 @@ WINDOW = 620
 
 def walk(interval: Interval, seed: int, until: datetime = NOW, count: int = COUNT, begin_s: int = 0) -> list[Row]:
     """Return the newest finished bars of a random walk; they begin `begin_s` after the usual hour."""
+    times = _times(interval, until, count, begin_s)
+    close = market.closes(count, seed=seed).round(5).tolist()
+    opened_at = [close[0], *close[:-1]]
+    return [
+        Row(time, o, round(max(o, c) + 0.0005, 5), round(min(o, c) - 0.0005, 5), c)
+        for time, o, c in zip(times, opened_at, close, strict=True)
+    ]
+
+
+@functools.cache
+def _times(interval: Interval, until: datetime, count: int, begin_s: int) -> tuple[int, ...]:
     length = int(LENGTH[interval].total_seconds())
     times: list[int] = []
     at = (int(until.timestamp()) - begin_s) // length * length + begin_s - length
@@ -42,12 +54,7 @@ def walk(interval: Interval, seed: int, until: datetime = NOW, count: int = COUN
         if sessions.open_s(opened, opened + LENGTH[interval]):
             times.insert(0, at)
         at -= length
-    close = market.closes(count, seed=seed).round(5).tolist()
-    opened_at = [close[0], *close[:-1]]
-    return [
-        Row(time, o, round(max(o, c) + 0.0005, 5), round(min(o, c) - 0.0005, 5), c)
-        for time, o, c in zip(times, opened_at, close, strict=True)
-    ]
+    return tuple(times)
 
 
 @pytest.fixture
