@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from actors.market import bars, cache, feeds, granted, quality, quarantine
 from actors.market.bars import Bars
 from actors.market.errors import BadBar, BadBars, ScanError, SourceAway
 from actors.market.job import Fetched, LeftOut, ScanJob
-from actors.market.remote import Remote
+from actors.market.remote import Fetcher, Remote
 from bus import clock
 from config import load
 
@@ -41,7 +43,6 @@ class Gathering:
         self._now = moment(job)
         self._holidays = frozenset(date.fromisoformat(day) for day in job.holidays)
         self._granted = granted.Granted(job.reads)
-        self._entries: list[str] = []
         self._fresh: list[str] = []
         self._passed_over: list[str] = []
 
@@ -79,19 +80,17 @@ class Gathering:
         reason = why if len(wanted.sources) == 1 else "; then ".join(self._passed_over)
         raise ScanError(reason, transient=not LATE_FOR_A_MOMENT.isdisjoint(wanted.sources))
 
-    @contextlib.contextmanager
-    def _one_writer(self) -> Iterator[None]:
-        """Hold the caches' lock, and write down what was refused when the source is through."""
+    def _one_writer(self) -> AbstractContextManager[None]:
+        """Hold the caches' lock, where there is a folder for them."""
+        folder = self._job.bars_folder
+        return cache.writing(Path(folder)) if folder else contextlib.nullcontext()
+
+    def _write_down(self, source: str, symbol: str, refused: Sequence[tuple[str, str]]) -> None:
+        """Put what was refused of a symbol, each with why, into the quarantine."""
         if not self._job.bars_folder:
-            yield
             return
-        folder = Path(self._job.bars_folder)
-        with cache.writing(folder):
-            try:
-                yield
-            finally:
-                entries, self._entries = self._entries, []
-                self._fresh += quarantine.add(folder, entries, clock.iso(self._now))
+        entries = [quarantine.line(source, symbol, self._job.timeframe, what, why) for what, why in refused]
+        self._fresh += quarantine.add(Path(self._job.bars_folder), entries, clock.iso(self._now))
 
     def _of(self, name: str) -> list[Bars]:
         found = self._of_network(name) if name not in feeds.LOCAL else self._of_files(name)
@@ -102,7 +101,7 @@ class Gathering:
     def _leave_out(self, source: str, error: BadBars) -> None:
         self.left_out.append(LeftOut(error.symbol, error.reason))
         if isinstance(error, BadBar):
-            self._entries.append(quarantine.line(source, error.symbol, self._job.timeframe, "bars", error.reason))
+            self._write_down(source, error.symbol, [("bars", error.reason)])
 
     # ── files ───────────────────────────────────────────────────────────────
 
@@ -145,10 +144,7 @@ class Gathering:
 
         account = factory.account(broker, secret_of(broker), clock.SystemClock(), self._granted)
         async with account:
-            return await self._ask(Remote(
-                candles.Candles(account, broker), Path(self._job.bars_folder),
-                window=self._window, now=self._now, holidays=self._holidays,
-            ))  # fmt: skip
+            return await self._ask(candles.Candles(account, broker))
 
     async def _through_twelvedata(self) -> list[Bars]:
         from actors.market import twelvedata
@@ -159,22 +155,18 @@ class Gathering:
             per_minute=wanted.twelvedata_requests_per_minute, clock=clock.SystemClock(),
         )  # fmt: skip
         async with source:
-            return await self._ask(Remote(
-                source, Path(self._job.bars_folder), window=self._window, now=self._now, holidays=self._holidays
-            ))  # fmt: skip
+            return await self._ask(source)
 
-    async def _ask(self, source: Remote) -> list[Bars]:
+    async def _ask(self, fetcher: Fetcher) -> list[Bars]:
         """Ask for one symbol after the other. Raises SourceAway when the source goes away before the last."""
+        source = Remote(
+            fetcher, Path(self._job.bars_folder), window=self._window, now=self._now, holidays=self._holidays,
+            write_down=functools.partial(self._write_down, fetcher.name),
+        )  # fmt: skip
         good: list[Bars] = []
-        name, timeframe = source.fetcher.name, self._job.timeframe
-        try:
-            for symbol in self._job.symbols:
-                try:
-                    good.append(self._checked(await source.bars(symbol, timeframe)))
-                except BadBars as error:
-                    self._leave_out(name, error)
-        finally:
-            self._entries += [
-                quarantine.line(name, symbol, timeframe, what, reason) for symbol, what, reason in source.quarantined
-            ]
+        for symbol in self._job.symbols:
+            try:
+                good.append(self._checked(await source.bars(symbol, self._job.timeframe)))
+            except BadBars as error:
+                self._leave_out(fetcher.name, error)
         return good

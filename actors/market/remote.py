@@ -6,7 +6,7 @@ refused for that symbol until the operator removes the file; nothing is ever ove
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from actors.market.bars import Bars
 
 HALF_DAY_S = 43_200
+
+
+WriteDown = Callable[[str, Sequence[tuple[str, str]]], None]
 
 
 class Fetcher(Protocol):
@@ -43,9 +46,13 @@ class Fetcher(Protocol):
 class Remote:
     """One source with its caches."""
 
-    def __init__(self, fetcher: Fetcher, folder: Path, *, window: int, now: datetime, holidays: Holidays = ()) -> None:
+    def __init__(
+        self, fetcher: Fetcher, folder: Path, *, window: int, now: datetime, write_down: WriteDown,
+        holidays: Holidays = (),
+    ) -> None:  # fmt: skip
+        """`write_down` gets a symbol, and what was refused of it with why, before the bars around that are kept."""
         self.fetcher = fetcher
-        self.quarantined: list[tuple[str, str, str]] = []  # symbol, bar, reason
+        self._write_down = write_down
         self._folder = folder
         self._window = window
         self._now = now
@@ -74,15 +81,19 @@ class Remote:
     def _take(self, cache: Cache, symbol: str, interval: Interval, since: datetime, rows: Sequence[Row]) -> None:
         asked_again = [row for row in cache.rows[-spans.OVERLAP_BARS :] if row.opened >= since]
         if reason := quality.rewritten(asked_again, rows):
-            self.quarantined.append((symbol, "history", f"rewrites history: {reason}"))
+            self._write_down(symbol, [("history", f"rewrites history: {reason}")])
             raise BadBars(
                 symbol, f"{self.fetcher.name} rewrites history: {reason}; to take the new one, remove {cache.path}"
             )
         good, bad = quality.sort_out(rows, cache.rows[-1] if cache.rows else None, interval, self._now)
-        for one in bad:
-            prices = " ".join(f"{name} {value}" for name, value in zip(Row._fields[1:], one.row[1:], strict=True))
-            self.quarantined.append((symbol, f"{one.row.opened:%Y-%m-%dT%H:%MZ} {prices}", one.reason))
+        # First: once the bars behind it are kept, a bad one is not asked for again.
+        self._write_down(symbol, [(_named(one.row), one.reason) for one in bad])
         cache.append(good)
+
+
+def _named(row: Row) -> str:
+    prices = " ".join(f"{name} {value}" for name, value in zip(Row._fields[1:], row[1:], strict=True))
+    return f"{row.opened:%Y-%m-%dT%H:%MZ} {prices}"
 
 
 def as_bars(symbol: str, source: str, interval: Interval, rows: Sequence[Row]) -> Bars:

@@ -256,7 +256,9 @@ async def test_a_servers_h4_bars_go_on_across_a_change_of_its_clocks(tmp_path: P
     ]  # an hour earlier  # fmt: skip
     told = Told([*winter, *summer])
     for now in (datetime(2026, 3, 27, 22, 0, 20, tzinfo=UTC), datetime(2026, 3, 30, 21, 0, 20, tzinfo=UTC)):
-        found = await remote.Remote(told, tmp_path, window=40, now=now).bars("EURUSD", "H4")
+        found = await remote.Remote(told, tmp_path, window=40, now=now, write_down=lambda symbol, refused: None).bars(
+            "EURUSD", "H4"
+        )
     assert found.bar_time == "2026-03-30T17:00Z"
     assert len(found) == 36
 
