@@ -132,9 +132,12 @@ class Gathering:
     def _of_network(self, name: str) -> list[Bars]:
         if not self._job.bars_folder:
             raise load.ConfigError(f"the source {name!r} needs a folder for its cache")
-        return asyncio.run(self._through_broker() if name == "broker" else self._through_twelvedata())
+        good: list[Bars] = []
+        # Nothing is returned: at its end asyncio.run makes a text of the result, which takes longer than all checks.
+        asyncio.run(self._through_broker(good) if name == "broker" else self._through_twelvedata(good))
+        return good
 
-    async def _through_broker(self) -> list[Bars]:
+    async def _through_broker(self, good: list[Bars]) -> None:
         broker = self._job.broker
         if broker is None:
             raise SourceAway("no broker is set")
@@ -144,9 +147,9 @@ class Gathering:
 
         account = factory.account(broker, secret_of(broker), clock.SystemClock(), self._granted)
         async with account:
-            return await self._ask(candles.Candles(account, broker))
+            await self._ask(candles.Candles(account, broker), good)
 
-    async def _through_twelvedata(self) -> list[Bars]:
+    async def _through_twelvedata(self, good: list[Bars]) -> None:
         from actors.market import twelvedata
 
         wanted = self._job.scanner
@@ -155,18 +158,16 @@ class Gathering:
             per_minute=wanted.twelvedata_requests_per_minute, clock=clock.SystemClock(),
         )  # fmt: skip
         async with source:
-            return await self._ask(source)
+            await self._ask(source, good)
 
-    async def _ask(self, fetcher: Fetcher) -> list[Bars]:
-        """Ask for one symbol after the other. Raises SourceAway when the source goes away before the last."""
+    async def _ask(self, fetcher: Fetcher, good: list[Bars]) -> None:
+        """Ask for one symbol after the other, for `good`. Raises SourceAway when the source goes away before the last."""
         source = Remote(
             fetcher, Path(self._job.bars_folder), window=self._window, now=self._now, holidays=self._holidays,
             write_down=functools.partial(self._write_down, fetcher.name),
         )  # fmt: skip
-        good: list[Bars] = []
         for symbol in self._job.symbols:
             try:
                 good.append(self._checked(await source.bars(symbol, self._job.timeframe)))
             except BadBars as error:
                 self._leave_out(fetcher.name, error)
-        return good

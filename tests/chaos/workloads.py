@@ -166,10 +166,10 @@ def ranks_candles(turn: Turn) -> None:
     for _ in range(TRIES_MAX):
         before = len(turn.left())
         turn.rig.wait(lambda now=before: len(turn.left()) < now, SETTLE_S / 2)
+        (turn.rig.run.data / "models" / "last_scan.json").unlink(missing_ok=True)
+        turn.rig.kill("scanner.1")  # a child that died is waited for a minute by the scanner that had it
         if not turn.left() or len(turn.left()) == before:
             break
-        (turn.rig.run.data / "models" / "last_scan.json").unlink(missing_ok=True)
-        turn.rig.kill("scanner.1")
         for path in (turn.rig.run.data / "bars").rglob("*.bars"):
             with path.open("ab") as file:
                 file.write(b"half")
