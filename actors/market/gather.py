@@ -161,7 +161,7 @@ class Gathering:
             await self._ask(source, good)
 
     async def _ask(self, fetcher: Fetcher, good: list[Bars]) -> None:
-        """Ask for one symbol after the other, for `good`. Raises SourceAway when the source goes away before the last."""
+        """Ask for one symbol after the other, for `good`. Raises SourceAway when it goes away before the last."""
         source = Remote(
             fetcher, Path(self._job.bars_folder), window=self._window, now=self._now, holidays=self._holidays,
             write_down=functools.partial(self._write_down, fetcher.name),
