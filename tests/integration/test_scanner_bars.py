@@ -21,6 +21,7 @@ from actors.market.job import Failed, Fetched, Ranked, ScanJob, Skipped
 from bus import messages
 from bus.records import Signal
 from bus.vocabulary import Outcome, State
+from config.load import ConfigError
 from config.settings import Broker, Compliance, Settings
 from tests.kit import market
 from tests.kit.clock import ManualClock
@@ -33,6 +34,7 @@ BROKER = Broker(kind="platform", base_url="https://broker.invalid", password_env
 @pytest.fixture(autouse=True)
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PILOT_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv(BROKER.password_env, "secret")
     return tmp_path / "data"
 
 
@@ -164,6 +166,16 @@ async def test_a_failed_scan_gives_back_what_it_did_not_use(tmp_path: Path, monk
     children(monkeypatch, lambda job: Failed(reason="no", kind="transient", fetched=Fetched(requests=1)))
     await a_scanner(second, wanted).run()
     assert second.of(messages.ReturnRequests) == [messages.ReturnRequests(day="2026-02-18", reads=13, writes=0)]
+
+
+@pytest.mark.parametrize("source", ["broker", "twelvedata"])
+def test_a_source_without_its_secret_is_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.delenv(BROKER.password_env)
+    wanted = settings(tmp_path, sources=("csv", source), twelvedata_key_env="PILOT_TEST_NO_KEY")
+    with pytest.raises(ConfigError, match="secret PILOT_TEST_(PASSWORD|NO_KEY) is not set"):
+        a_scanner(Clocked(ManualClock(NOW)), wanted)
 
 
 def test_only_what_is_new_is_wished_for(tmp_path: Path, data: Path) -> None:
