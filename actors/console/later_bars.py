@@ -55,10 +55,8 @@ def read(wanted: Scanner, symbols: Collection[str], today: date) -> LaterBars:
         closes_only |= {symbol} if found.closes_only else set()
         columns = (found.open, found.high, found.low, found.close)
         days[symbol] = [
-            (str(day), Bar(open=opened, high=high, low=low, close=close))
-            for day, opened, high, low, close in zip(
-                found.time.tolist(), *(column.tolist() for column in columns), strict=True
-            )
+            (found.label(at), Bar(open=opened, high=high, low=low, close=close))
+            for at, (opened, high, low, close) in enumerate(zip(*(column.tolist() for column in columns), strict=True))
         ]
     kind = "closes only: what a day touched in between is not known" if closes_only else "open, high, low and close"
     note = f"daily bars of '{feed.source}', {kind}; no spread, commission or swap"

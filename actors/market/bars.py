@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
-from typing import Literal
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.market.errors import BadBars
+from actors.market.errors import BadBar, BadBars
+from actors.market.intervals import LENGTH, Interval, bar_time
 from actors.market.pips import pip as pip
 
 GAP_DAYS_MAX = 7  # weekends and holidays of a fixing are shorter; anything longer is a hole
@@ -22,38 +22,58 @@ JUMP_RATIO_MAX = 0.25  # close to close in one bar; the franc's worst day of 201
 STUCK_BARS = 20  # a feed that repeats one close for so long no longer works
 
 Floats = NDArray[np.float64]
-Dates = NDArray[np.datetime64]
+Times = NDArray[np.datetime64]
+Dates = Times
 
 
 @dataclass(frozen=True)
 class Bars:
-    """The daily bars of one symbol, oldest first, all columns of one length.
+    """The bars of one symbol and interval, oldest first, all columns of one length.
 
-    With `closes_only` the source knows one price a bar, and open, high and low repeat the close.
+    `time` is the opening of each bar in UTC, datetime64[s]; of a D1 bar it is 00:00 of its trade date. With
+    `closes_only` the source knows one price a bar, and open, high and low repeat the close.
     """
 
     symbol: str
     source: str
-    interval: Literal["D1"]
-    time: Dates  # datetime64[D], the day of the bar
+    interval: Interval
+    time: Times
     open: Floats
     high: Floats
     low: Floats
     close: Floats
     closes_only: bool
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "time", self.time.astype("datetime64[s]"))
+
     @classmethod
-    def of_closes(cls, symbol: str, source: str, time: Dates, close: Floats) -> Bars:
+    def of_closes(cls, symbol: str, source: str, time: Times, close: Floats, interval: Interval = "D1") -> Bars:
         """Return bars of a source that knows only closes."""
-        return cls(symbol, source, "D1", time, close, close, close, close, closes_only=True)
+        return cls(symbol, source, interval, time, close, close, close, close, closes_only=True)
 
     def __len__(self) -> int:
         return len(self.close)
 
     @property
-    def newest(self) -> date:
-        """The day of the newest bar. There must be one."""
-        return to_date(self.time[-1])
+    def newest(self) -> datetime:
+        """The opening of the newest bar, in UTC. There must be one."""
+        return to_datetime(self.time[-1])
+
+    @property
+    def close_time(self) -> Times:
+        """When each bar ends: `time` and the length of the interval, datetime64[s]."""
+        return self.time + np.timedelta64(int(LENGTH[self.interval].total_seconds()), "s")
+
+    def label(self, at: int) -> str:
+        """Return the text of a bar's time, as signals carry it: `2026-02-16` of D1, else `2026-02-16T08:00Z`."""
+        moment = self.time[at]
+        return "NaT" if np.isnat(moment) else bar_time(self.interval, to_datetime(moment))
+
+    @property
+    def bar_time(self) -> str:
+        """The text of the newest bar's time. There must be one."""
+        return self.label(-1)
 
     def tail(self, count: int) -> Bars:
         """Return the newest `count` bars."""
@@ -63,9 +83,13 @@ class Bars:
         """Return the oldest `count` bars."""
         return self._cut(slice(0, count))
 
-    def until(self, day: date) -> Bars:
-        """Return the bars up to and including `day`."""
-        return self._cut(slice(None, int(np.searchsorted(self.time, np.datetime64(day), side="right"))))
+    def until(self, moment: date | datetime) -> Bars:
+        """Return the bars that open at or before `moment`; a date includes all bars that open on it, in UTC."""
+        if isinstance(moment, datetime):
+            last = moment.astimezone(UTC).replace(tzinfo=None)
+        else:
+            last = datetime(moment.year, moment.month, moment.day) + timedelta(days=1, seconds=-1)  # noqa: DTZ001 - UTC
+        return self._cut(slice(None, int(np.searchsorted(self.time, np.datetime64(last, "s"), side="right"))))
 
     def _cut(self, part: slice) -> Bars:
         columns = (self.time[part], self.open[part], self.high[part], self.low[part], self.close[part])
@@ -73,18 +97,28 @@ class Bars:
 
 
 def to_date(moment: np.datetime64) -> date:
-    """Return a datetime64[D] as a date."""
+    """Return the day of a datetime64, in UTC."""
     return date.fromisoformat(str(moment.astype("datetime64[D]")))
 
 
-def without_unfinished(bars: Bars, today: date) -> tuple[Bars, bool]:
-    """Return the bars without today's when that one may still be forming, and whether one was cut.
+def to_datetime(moment: np.datetime64) -> datetime:
+    """Return a datetime64 as a datetime in UTC, to the second."""
+    return datetime.fromisoformat(str(moment.astype("datetime64[s]"))).replace(tzinfo=UTC)
 
-    A close-only source publishes a bar when it is finished; a source with open, high and low may still change it.
+
+def without_unfinished(bars: Bars, today: date, now: datetime | None = None) -> tuple[Bars, str]:
+    """Return the bars without the newest when that one may still be forming, and its name when it was cut.
+
+    A close-only source publishes a D1 bar when it is finished; a source with open, high and low may still change it.
+    H4 and H1 bars are finished when their time is over at `now`.
     """
-    if bars.closes_only or not len(bars) or bars.newest != today:
-        return bars, False
-    return bars.head(len(bars) - 1), True
+    if not len(bars):
+        return bars, ""
+    if bars.interval == "D1":
+        is_forming = not bars.closes_only and bars.newest.date() == today
+    else:
+        is_forming = now is not None and to_datetime(bars.close_time[-1]) > now
+    return (bars.head(len(bars) - 1), bars.label(-1)) if is_forming else (bars, "")
 
 
 def check(bars: Bars, *, today: date, age_days_max: int, bars_min: int) -> None:
@@ -101,58 +135,59 @@ def check(bars: Bars, *, today: date, age_days_max: int, bars_min: int) -> None:
     _check_order(bars)
     _check_shape(bars)
     _check_moves(bars)
-    age_days = (today - bars.newest).days
+    newest = bars.newest.date()
+    age_days = (today - newest).days
     if age_days < 0:
-        raise BadBars(bars.symbol, f"newest bar {bars.newest} lies in the future; today is {today}")
+        raise BadBars(bars.symbol, f"newest bar {newest} lies in the future; today is {today}")
     if age_days > age_days_max:
         raise BadBars(
             bars.symbol,
-            f"newest bar {bars.newest} is {age_days} days old; allowed {age_days_max} (scanner.bar_age_days_max)",
+            f"newest bar {newest} is {age_days} days old; allowed {age_days_max} (scanner.bar_age_days_max)",
         )
 
 
 def _check_values(bars: Bars) -> None:
     if np.isnat(bars.time).any():
-        raise BadBars(bars.symbol, "a bar has no date")
+        raise BadBar(bars.symbol, "a bar has no date")
     for name in ("open", "high", "low", "close"):
         column: Floats = getattr(bars, name)
         if (at := _first(~np.isfinite(column))) is not None:
-            raise BadBars(bars.symbol, f"{name} of {bars.time[at]} is {column[at]}, not a finite number")
+            raise BadBar(bars.symbol, f"{name} of {bars.label(at)} is {column[at]}, not a finite number")
         if (at := _first(column <= 0)) is not None:
-            raise BadBars(bars.symbol, f"{name} of {bars.time[at]} is {column[at]}; prices are above 0")
+            raise BadBar(bars.symbol, f"{name} of {bars.label(at)} is {column[at]}; prices are above 0")
 
 
 def _check_order(bars: Bars) -> None:
-    steps = np.diff(bars.time).astype(np.int64)
+    steps = np.diff(bars.time).astype(np.int64) / 86_400
     if (at := _first(steps == 0)) is not None:
-        raise BadBars(bars.symbol, f"two bars of {bars.time[at]}")
+        raise BadBar(bars.symbol, f"two bars of {bars.label(at)}")
     if (at := _first(steps < 0)) is not None:
-        raise BadBars(
-            bars.symbol, f"wrong order: {bars.time[at + 1]} comes after {bars.time[at]}; oldest first is needed"
+        raise BadBar(
+            bars.symbol, f"wrong order: {bars.label(at + 1)} comes after {bars.label(at)}; oldest first is needed"
         )
     if (at := _first(steps > GAP_DAYS_MAX)) is not None:
-        raise BadBars(
+        raise BadBar(
             bars.symbol,
-            f"a hole of {steps[at]} days between {bars.time[at]} and {bars.time[at + 1]}; allowed {GAP_DAYS_MAX}",
+            f"a hole of {steps[at]:g} days between {bars.label(at)} and {bars.label(at + 1)}; allowed {GAP_DAYS_MAX}",
         )
 
 
 def _check_shape(bars: Bars) -> None:
     outside = (bars.high < np.maximum(bars.open, bars.close)) | (bars.low > np.minimum(bars.open, bars.close))
     if (at := _first(outside)) is not None:
-        raise BadBars(bars.symbol, f"bar of {bars.time[at]}: high and low do not enclose open and close")
+        raise BadBar(bars.symbol, f"bar of {bars.label(at)}: high and low do not enclose open and close")
 
 
 def _check_moves(bars: Bars) -> None:
     moves = np.abs(bars.close[1:] / bars.close[:-1] - 1)
     if (at := _first(moves > JUMP_RATIO_MAX)) is not None:
-        raise BadBars(
+        raise BadBar(
             bars.symbol,
-            f"close jumps by {moves[at]:.0%} on {bars.time[at + 1]} (from {bars.close[at]} to {bars.close[at + 1]}); "
+            f"close jumps by {moves[at]:.0%} on {bars.label(at + 1)} (from {bars.close[at]} to {bars.close[at + 1]}); "
             f"allowed {JUMP_RATIO_MAX:.0%}",
         )
     if len(bars) >= STUCK_BARS and not np.ptp(bars.close[-STUCK_BARS:]):
-        raise BadBars(bars.symbol, f"the last {STUCK_BARS} closes are all {bars.close[-1]}: the feed is stuck")
+        raise BadBar(bars.symbol, f"the last {STUCK_BARS} closes are all {bars.close[-1]}: the feed is stuck")
 
 
 def _first(wrong: NDArray[np.bool_]) -> int | None:
@@ -167,7 +202,9 @@ def on_one_day(found: Sequence[Bars]) -> tuple[list[Bars], list[BadBars]]:
     newest = max(bars.newest for bars in found)
     current = [bars for bars in found if bars.newest == newest]
     late = [
-        BadBars(bars.symbol, f"newest bar is of {bars.newest}; the others have {newest} already")
+        BadBars(
+            bars.symbol, f"newest bar is of {bars.bar_time}; the others have {bar_time(bars.interval, newest)} already"
+        )
         for bars in found
         if bars.newest != newest
     ]

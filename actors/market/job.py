@@ -9,18 +9,28 @@ from typing import Literal
 
 from msgspec import Struct
 
+from actors.market.intervals import Interval
 from bus.records import Signal
-from config.settings import Scanner
+from config.settings import Broker, Scanner
 
 
 class ScanJob(Struct, frozen=True, kw_only=True):
-    """One scan to do. `done` is the fingerprint of the last finished scan: the same one again is skipped."""
+    """One scan to do. `done` is the fingerprint of the last finished scan: the same one again is skipped, and so is one
+    of an older bar than `done_bar_time`. `reads` are the requests to the broker that the store has granted for it.
+    """
 
     symbols: tuple[str, ...]
     scanner: Scanner
     today: str  # UTC date: the clock belongs to the scanner
     models_folder: str
     done: str | None = None
+    done_bar_time: str = ""
+    timeframe: Interval = "D1"
+    now: str = ""  # the same clock, in full; empty: the end of `today`
+    bars_folder: str = ""  # where caches and quarantine are; empty: nothing is written down
+    holidays: tuple[str, ...] = ()
+    broker: Broker | None = None
+    reads: int = 0
 
 
 class LeftOut(Struct, frozen=True):
@@ -30,11 +40,22 @@ class LeftOut(Struct, frozen=True):
     reason: str
 
 
+class Fetched(Struct, frozen=True, kw_only=True):
+    """What getting the bars took: `requests` to the broker that were made, bars that were refused for the first time,
+    and sources that were passed over with why.
+    """
+
+    requests: int = 0
+    quarantined: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
+
+
 class Skipped(Struct, frozen=True, kw_only=True, tag=True):
     """Bars and settings are those of the last finished scan."""
 
     fingerprint: str
     bar_time: str
+    fetched: Fetched = Fetched()
 
 
 class Ranked(Struct, frozen=True, kw_only=True, tag=True):
@@ -50,6 +71,7 @@ class Ranked(Struct, frozen=True, kw_only=True, tag=True):
     net_usd: int
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
+    fetched: Fetched = Fetched()
 
 
 class Failed(Struct, frozen=True, kw_only=True, tag=True):
@@ -58,6 +80,7 @@ class Failed(Struct, frozen=True, kw_only=True, tag=True):
     reason: str
     kind: Literal["configuration", "final", "transient"]
     left_out: tuple[LeftOut, ...] = ()
+    fetched: Fetched = Fetched()
 
 
 ScanResult = Skipped | Ranked | Failed

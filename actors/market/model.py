@@ -126,7 +126,7 @@ def fingerprint(all_bars: Sequence[Bars], seeds: int) -> str:
     digest.update(msgspec.json.encode(about))
     for bars in all_bars:
         digest.update(f"{bars.symbol}|{bars.source}|{bars.interval}|{bars.closes_only}|{len(bars)}".encode())
-        digest.update(bars.time.astype("datetime64[D]").astype("<i8").tobytes())
+        digest.update(bars.time.astype("datetime64[s]").astype("<i8").tobytes())
         for column in (bars.open, bars.high, bars.low, bars.close):
             digest.update(column.astype("<f8").tobytes())
     return digest.hexdigest()

@@ -68,7 +68,7 @@ def _signal(
     return Signal(
         symbol=bars.symbol,
         timeframe=bars.interval,
-        bar_time=bars.newest.isoformat(),
+        bar_time=bars.bar_time,
         score=score,
         confidence=confidence(gap, terciles),
         score_gap=gap,

@@ -11,19 +11,19 @@ import os
 import sys
 import threading
 import time
-from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import msgspec
 
-from actors.market.errors import BadBars, ModelMismatch, ScanError
-from actors.market.job import Failed, LeftOut, Ranked, ScanJob, ScanResult, Skipped
+from actors.market.errors import ModelMismatch, ScanError
+from actors.market.job import Failed, Ranked, ScanJob, ScanResult, Skipped
 from bus import failpoints
 from config.load import ConfigError
 
 if TYPE_CHECKING:
     from actors.market.bars import Bars
+    from actors.market.gather import Gathering
     from actors.market.model import Model
     from actors.market.panel import Panel
 
@@ -64,33 +64,30 @@ def _end_with_parent() -> NoReturn:
 
 def scan(job: ScanJob) -> ScanResult:
     """Return the ranking of the newest common bar, or that it was done already, or why there is none."""
-    left_out: list[LeftOut] = []
+    # Here and below: numpy and LightGBM are imported after the thread limits stand in the environment.
+    from actors.market import features, gather
+
+    gathering = gather.Gathering(job, job.scanner.train_bars_max + features.LOOKBACK)
+    left_out = gathering.left_out
+    result: ScanResult
     try:
-        return _scan(job, left_out)
+        result = _scan(job, gathering)
     except ScanError as error:
-        return Failed(reason=error.reason, kind="transient" if error.transient else "final", left_out=tuple(left_out))
+        kind: Literal["transient", "final"] = "transient" if error.transient else "final"
+        result = Failed(reason=error.reason, kind=kind, left_out=tuple(left_out))
     except ConfigError as error:
-        return Failed(reason=str(error), kind="configuration", left_out=tuple(left_out))
+        result = Failed(reason=str(error), kind="configuration", left_out=tuple(left_out))
+    return msgspec.structs.replace(result, fetched=gathering.fetched)
 
 
-def _scan(job: ScanJob, left_out: list[LeftOut]) -> ScanResult:
-    # numpy and LightGBM are imported here and below, after the thread limits stand in the environment.
+def _scan(job: ScanJob, gathering: Gathering) -> ScanResult:
     from actors.market import model, panel, ranking
 
-    wanted = job.scanner
-    notes: list[str] = []
-    good = good_bars(job, left_out, notes)
-    if len(good) <= wanted.top_k:
-        why = "; ".join(f"{out.symbol}: {out.reason}" for out in left_out)
-        raise ScanError(
-            f"{len(good)} of {len(job.symbols)} symbols have usable bars; top {wanted.top_k} needs at least "
-            f"{wanted.top_k + 1}. {why}",
-            # Files that are written one after the other lag behind each other for a moment.
-            transient=wanted.feed == "csv",
-        )
-    bar_time = good[0].newest.isoformat()
+    wanted, notes, left_out = job.scanner, gathering.notes, gathering.left_out
+    good = gathering.bars()
+    bar_time = good[0].bar_time
     fingerprint = scan_fingerprint(job, bar_time)
-    if fingerprint == job.done:
+    if is_done(job, fingerprint, bar_time):
         return Skipped(fingerprint=fingerprint, bar_time=bar_time)
     model.require_lightgbm()
     found = panel.build(good)
@@ -112,31 +109,15 @@ def _scan(job: ScanJob, left_out: list[LeftOut]) -> ScanResult:
     )
 
 
-def good_bars(job: ScanJob, left_out: list[LeftOut], notes: list[str]) -> list[Bars]:
-    """Return the newest bars of every symbol that passes the checks; the others are added to `left_out`.
+def is_done(job: ScanJob, fingerprint: str, bar_time: str) -> bool:
+    """Return whether this bar, or a newer one under the same settings, was scanned before.
 
-    All end on the same day. Raises ConfigError and ScanError of the feed.
+    A source that takes over may be a bar behind the one that failed: going back would trade the same hours twice.
     """
-    from actors.market import bars, features, feeds
-
-    wanted, today = job.scanner, date.fromisoformat(job.today)
-    window = wanted.train_bars_max + features.LOOKBACK
-    feed = feeds.build(wanted, window)
-    good: list[Bars] = []
-    for symbol in job.symbols:
-        try:
-            found, cut = bars.without_unfinished(feed.bars(symbol), today)
-            found = found.tail(window)
-            bars.check(found, today=today, age_days_max=wanted.bar_age_days_max, bars_min=wanted.history_bars_min)
-        except BadBars as error:
-            left_out.append(LeftOut(error.symbol, error.reason))
-            continue
-        if cut:
-            notes.append(f"{symbol}: the bar of {today} may not be finished and was not used")
-        good.append(found)
-    current, late = bars.on_one_day(good)
-    left_out.extend(LeftOut(error.symbol, error.reason) for error in late)
-    return current
+    if fingerprint == job.done:
+        return True
+    is_older = bool(job.done_bar_time) and bar_time < job.done_bar_time
+    return is_older and scan_fingerprint(job, job.done_bar_time) == job.done
 
 
 def scan_fingerprint(job: ScanJob, bar_time: str) -> str:
@@ -147,7 +128,8 @@ def scan_fingerprint(job: ScanJob, bar_time: str) -> str:
     """
     from actors.market import features, model, panel
 
-    settings = msgspec.structs.replace(job.scanner, interval_s=1.0)  # the cadence changes no ranking
+    # The cadence changes no ranking, and neither do the other timeframes.
+    settings = msgspec.structs.replace(job.scanner, interval_s=1.0, settle_s=0.0, timeframes=(job.timeframe,))
     making = (model.FORMAT, features.COLUMNS, features.TREND_FLAT, panel.HORIZON_BARS, model.PARAMETERS, model.ROUNDS)
     about = (bar_time, sorted(job.symbols), settings, making)
     return hashlib.sha256(msgspec.json.encode(about)).hexdigest()

@@ -40,6 +40,8 @@ NEVER: dict[str, str] = dict.fromkeys(
 ) | dict.fromkeys(
     workloads.both("pilot.export_table", "pilot.keep_export", "pilot.keep_journal"),
     "a reader's file beside the pipeline; tests/integration/test_records.py kills it there"
+) | dict.fromkeys(
+    workloads.both("scan.ask"), "Twelve Data is not asked by a pipeline that needs no network"
 )  # fmt: skip
 """Points that the list spells out because the process may send the message, and that no process passes, with why."""
 RUN_BY = {"broker": "executor.1", "scan": "scanner.1", "supervisor": "llm.1"}  # whose death leads to the point

@@ -40,7 +40,7 @@ def test_pairs_are_quote_over_base_of_the_published_fixing(ecb: feeds.EcbFeed) -
     for symbol in Settings(profile="test").symbols:
         found = ecb.bars(symbol).until(day)
         base, quote = FIXING.get(symbol[:3], 1.0), FIXING.get(symbol[3:], 1.0)
-        assert found.newest == day
+        assert found.newest.date() == day
         assert found.close[-1] == pytest.approx(quote / base), symbol
     assert ecb.bars("EURUSD").until(day).close[-1] == 1.0956
     assert ecb.bars("USDJPY").until(day).close[-1] == pytest.approx(142.0957, abs=1e-4)
@@ -78,7 +78,7 @@ def test_the_empty_last_column_is_no_currency(ecb: feeds.EcbFeed) -> None:
 
 def test_a_currency_that_was_given_up_ends_early_and_is_too_old(ecb: feeds.EcbFeed) -> None:
     found = ecb.bars("EURRUB")
-    assert found.newest == date(2022, 3, 1)
+    assert found.newest.date() == date(2022, 3, 1)
     with pytest.raises(BadBars, match="days old; allowed 400"):
         bars.check(found.tail(1_000), today=date(2026, 2, 14), age_days_max=400, bars_min=300)
 
@@ -144,7 +144,7 @@ def test_csv_files_come_back_as_they_were_written(tmp_path: Path, make: Any) -> 
 
 def test_times_with_a_zone_are_the_day_in_utc(tmp_path: Path) -> None:
     (tmp_path / "EURUSD.csv").write_text("time,close\n2026-01-05T23:30:00-05:00,1.1\n2026-01-07 12:00:00,1.2\n\n")
-    assert [str(day) for day in feeds.CsvFeed(tmp_path).bars("EURUSD").time] == ["2026-01-06", "2026-01-07"]
+    assert [str(day)[:10] for day in feeds.CsvFeed(tmp_path).bars("EURUSD").time] == ["2026-01-06", "2026-01-07"]
 
 
 @pytest.mark.parametrize(

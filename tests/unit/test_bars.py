@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -150,16 +150,16 @@ def test_pips_of_yen_pairs_are_hundredths() -> None:
 
 def test_todays_bar_of_a_feed_with_highs_is_not_used() -> None:
     cut, was_cut = bars.without_unfinished(market.ohlc_bars(), market.LAST_DAY)
-    assert was_cut
-    assert cut.newest == date(2026, 2, 12)
+    assert was_cut == "2026-02-13"
+    assert cut.newest.date() == date(2026, 2, 12)
     assert len(cut) == 699
 
 
 def test_todays_fixing_is_used_and_so_is_yesterdays_bar() -> None:
     kept, was_cut = bars.without_unfinished(market.some_bars(), market.LAST_DAY)
-    assert (len(kept), was_cut) == (700, False)
+    assert (len(kept), was_cut) == (700, "")
     kept, was_cut = bars.without_unfinished(market.ohlc_bars(), market.TODAY)
-    assert (len(kept), was_cut) == (700, False)
+    assert (len(kept), was_cut) == (700, "")
 
 
 def test_symbols_that_lag_behind_the_newest_day_are_left_out() -> None:
@@ -173,7 +173,20 @@ def test_symbols_that_lag_behind_the_newest_day_are_left_out() -> None:
 
 def test_until_cuts_at_the_day_and_tail_from_the_end() -> None:
     whole = market.some_bars()
-    assert whole.until(date(2026, 2, 11)).newest == date(2026, 2, 11)
-    assert whole.until(date(2026, 2, 8)).newest == date(2026, 2, 6)
+    assert whole.until(date(2026, 2, 11)).newest.date() == date(2026, 2, 11)
+    assert whole.until(date(2026, 2, 8)).newest.date() == date(2026, 2, 6)
     assert list(whole.tail(3).close) == list(whole.close[-3:])
     assert len(whole.tail(5_000)) == 700
+
+
+def test_a_bar_is_named_by_its_day_or_by_its_opening() -> None:
+    time = np.array(["2026-02-16T04:00", "2026-02-16T08:00"], dtype="datetime64[m]")
+    hours = bars.Bars.of_closes("EURUSD", "test", time, np.array([1.1, 1.2]), "H4")
+    assert (hours.bar_time, hours.label(0)) == ("2026-02-16T08:00Z", "2026-02-16T04:00Z")
+    assert hours.newest == datetime(2026, 2, 16, 8, tzinfo=UTC)
+    assert str(hours.close_time[-1]) == "2026-02-16T12:00:00"
+    assert len(hours.until(datetime(2026, 2, 16, 7, 59, tzinfo=UTC))) == 1
+    assert len(hours.until(date(2026, 2, 16))) == 2
+    days = market.some_bars()
+    assert days.bar_time == "2026-02-13"
+    assert str(days.close_time[-1]) == "2026-02-14T00:00:00"
