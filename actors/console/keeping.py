@@ -120,7 +120,8 @@ def restore(
     to no intent then: see docs/pilot.md.
     """
     why = asking.need(reason, "--reason")
-    path = load.db_path(asking.settings())
+    settings = asking.settings()
+    path = load.db_path(settings)
     with _stopped(path):
         try:
             if restoring.is_cut_off(path):
@@ -131,7 +132,7 @@ def restore(
         except RestoreRefused as error:
             asking.fail(str(error), asking.REFUSED)
         try:
-            _consent(prepared, accept_open=accept_open, yes=yes)
+            _consent(prepared, settings.executor.orphans, accept_open=accept_open, yes=yes)
             aside = restoring.finish(
                 prepared, path, operator=asking.operator(), reason=why,
                 by=Peer(Role.PILOT, 1, runtime.new_incarnation()), wall=SystemClock(),
@@ -147,7 +148,7 @@ def restore(
     )
 
 
-def _consent(prepared: Prepared, *, accept_open: bool, yes: bool) -> None:
+def _consent(prepared: Prepared, orphans: str, *, accept_open: bool, yes: bool) -> None:
     """Say what a restore means here, and return when the operator agrees."""
     out = tables.console(sys.stderr)
     made = prepared.made_at or "before any trade"
@@ -163,6 +164,9 @@ def _consent(prepared: Prepared, *, accept_open: bool, yes: bool) -> None:
     if prepared.present:
         what = "what is open now is not known, and its keys, halts, days, marks and requests are not taken over"
         out.print(tables.cell(f"  the present database cannot be read ({prepared.present}): {what}", "bold red"))
+    if orphans == "close":
+        what = "executor.orphans is close: the monitor will close every position that the backup does not know"
+        out.print(tables.cell(f"  {what}", "bold red"))
     if (prepared.open_now or prepared.unresolved_now) and not accept_open:
         asking.fail(
             "positions are open or orders not settled: a backup knows them as they were, or not at all. Nothing was "

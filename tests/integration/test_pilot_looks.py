@@ -171,6 +171,11 @@ def test_every_changing_command_asks_unless_told(name: str) -> None:
     assert "--yes" in pilot(name, "--help").stdout
 
 
+def test_the_page_has_every_command() -> None:
+    page = (load.ROOT / "docs" / "pilot.md").read_text(encoding="utf-8")
+    assert [name for name in lazy.COMMANDS if f"\npilot {name}" not in page] == []
+
+
 def test_help_names_every_command_and_exit_code() -> None:
     said = " ".join(pilot("--help").stdout.split())
     for expected in (*lazy.COMMANDS, "3 no database yet", "64", "69", "75", "77", "78", "--install-completion"):
