@@ -29,6 +29,7 @@ from store.recovery import Changes, Lease, Registry
 from store.wallclock import WallClock
 
 Send = tuple[Peer, FromStore]
+TALLIES_S = 5.0  # how often the store writes what it measured of itself
 
 
 class Writer:
@@ -63,6 +64,7 @@ class Writer:
         self.registry = Registry(beat_s=bus.beat_s, dead_s=bus.dead_s, now_s=now_s)
         self.sends: list[Send] = []
         self._tallies = tallies.Tallies()
+        self._tallies_due_s = now_s
         self._wall_clock = WallClock(db, now_s=now_s)
         self._load_leases()
 
@@ -285,7 +287,9 @@ class Writer:
             )  # fmt: skip
             self.insert("INSERT OR REPLACE INTO workers", worker)
             kept.keep(self.db, worker.name, worker.incarnation, seen.beat.tallies)
-        kept.keep(self.db, STORE.name, f"epoch {self.epoch}", self._tallies.told())
+        if self.now_s >= self._tallies_due_s:  # it changes with every commit, this one included
+            self._tallies_due_s = self.now_s + TALLIES_S
+            kept.keep(self.db, STORE.name, f"epoch {self.epoch}", self._tallies.told())
 
     def insert(self, verb: str, record: Worker | AccountDay | AccountMark | EquitySample) -> None:
         names = record.__struct_fields__

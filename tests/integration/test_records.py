@@ -263,6 +263,24 @@ def test_a_killed_journal_leaves_no_file(folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "day.md").exists()
 
 
+def test_an_export_is_one_moment_whatever_is_written_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = StoreHarness(connection.open_writer(tmp_path / "decisions.db"))
+    store.pending()
+    symbols = iter(("GBPUSD", "USDJPY", "AUDUSD", "USDCAD", "USDCHF", "NZDUSD", "EURJPY", "GBPJPY", "EURGBP"))
+
+    def between_tables(point: str) -> None:
+        if point == "pilot.after_export_table":
+            store.pending(symbol=next(symbols))
+
+    monkeypatch.setattr(export.failpoints, "reach", between_tables)
+    reader = Reader(tmp_path / "decisions.db")
+    counts = export.export(reader, tmp_path / "out", "csv")
+    reader.close()
+    assert store.read.status_counts() == {"pending": 1 + len(dump.TABLES)}
+    assert counts["intents"] == counts["decisions"] == counts["transitions"] == 1
+    store.db.close()
+
+
 def test_two_exports_do_not_write_into_one_folder(reader: Reader, tmp_path: Path) -> None:
     with export._held(tmp_path / ".out.part"):
         with pytest.raises(export.ExportRefused, match="another export"):

@@ -174,13 +174,15 @@ def test_sums_beyond_what_the_database_can_hold_stay_at_the_most(store: StoreHar
 def test_the_store_measures_its_commits_and_a_new_life_adds_to_them(store: StoreHarness) -> None:
     name = str(Name.STORE_COMMIT)
     store.tick()
-    store.tick()
+    store.tick(1.0)
+    assert total(store, "store.1", name) == (0, 0), "not with every commit"
+    store.tick(5.0)
     before, _ = total(store, "store.1", name)
-    assert before == 1, "what is written is what was committed before"
+    assert before == 2, "what is written is what was committed before"
     store.restart()
     store.tick()
-    store.tick()
-    assert total(store, "store.1", name)[0] == 2
+    store.tick(5.0)
+    assert total(store, "store.1", name)[0] == 3
 
 
 # ── ends of processes ───────────────────────────────────────────────────────
