@@ -13,9 +13,9 @@ from typing import Literal
 
 from loguru import logger
 
-from actors.market import child, last_scan
+from actors.market import child, last_scan, retraining
 from actors.market.errors import ScanError
-from actors.market.job import Failed, LeftOut, Ranked, ScanJob, ScanResult, Skipped
+from actors.market.job import Failed, LeftOut, Ranked, ScanJob, ScanResult, Skipped, Trained
 from bus import actor, clock, failpoints, messages
 from bus.errors import NoAnswer
 from bus.link import Link
@@ -48,13 +48,19 @@ class Scanner(actor.Actor):
             )
         self._models = load.data_folder() / "models"
         self._scans = 0
+        self._retraining = retraining.Retraining(stopping=link.stopping, report=self._report_training)
 
     def beat(self) -> actor.BeatState:
         """Say READY once the first scan is finished or skipped, so that a single daily cycle knows when to go on."""
         return actor.BeatState(state=State.READY if self._scans else State.STARTING, progress=self._scans)
 
     async def run(self) -> None:
-        """Scan at start and then every `interval_s` until the stop. Raises ConfigError when no scan can ever work."""
+        """Scan until the stop, and train beside it. Raises ConfigError when no scan can ever work."""
+        async with retraining.beside(self._retraining.run()):
+            await self._scan_until_the_stop()
+
+    async def _scan_until_the_stop(self) -> None:
+        """Scan at start and then every `interval_s`."""
         while not self.link.stopping.is_set():
             await self._scan_with_retries()
             if await self.link.sleep(self._wanted.interval_s):
@@ -96,6 +102,8 @@ class Scanner(actor.Actor):
             if not await self._propose_all(ranked):
                 return
             self._mark(ranked)
+            if ranked.is_training_due:
+                self._retraining.want(self._wanted.timeframe, job)
         self._scans += 1
         self.link.beat_now()
 
@@ -119,11 +127,15 @@ class Scanner(actor.Actor):
                     text = "; ".join(f"{out.symbol}: {out.reason}" for out in result.left_out)
                     await self._report("warning", "symbols_left_out", f"Left out of the scan: {text}")
                 return result
+            case Trained():
+                raise ScanError("the scan trained a model instead of ranking")
 
     def _log_ranked(self, ranked: Ranked) -> None:
         for note in ranked.notes:
             logger.warning("Scan: {}", note)
         self._log_left_out(ranked.left_out)
+        for out in ranked.same_bets:
+            logger.info("Passed over {}: {}", out.symbol, out.reason)
         made = "loaded" if ranked.trained_s is None else f"trained in {ranked.trained_s:.1f} s"
         logger.bind(model_id=ranked.model_id).info(
             "Ranked {} pairs on the bar of {}: {}; net USD side {:+d}. Model {}; its rank correlation on unseen days "
@@ -213,6 +225,9 @@ class Scanner(actor.Actor):
             await self._ask(report, REPORT_S_MAX)
         except NoAnswer as error:
             logger.warning("Not reported: {}", error)
+
+    async def _report_training(self, text: str) -> None:
+        await self._report("warning", "training_failed", text)
 
     def _today(self) -> str:
         return self.clock.now().date().isoformat()

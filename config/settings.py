@@ -54,7 +54,9 @@ class Store(Section, frozen=True, kw_only=True):
 
 
 class Scanner(Section, frozen=True, kw_only=True):
-    """The ranking of FX pairs. Cadence: blueprint section 6.2."""
+    """The ranking of FX pairs. Cadence: blueprint section 6.2. Model, its training and the limit of correlation:
+    docs/scanner.md.
+    """
 
     interval_s: Seconds = 14_400.0
     timeframe: Literal["D1"] = "D1"
@@ -66,6 +68,9 @@ class Scanner(Section, frozen=True, kw_only=True):
     history_bars_min: Annotated[int, Meta(ge=300, le=20_000)] = 1_000
     train_bars_max: Annotated[int, Meta(ge=300, le=20_000)] = 2_600
     seeds: Annotated[int, Meta(ge=1, le=20)] = 3
+    model: Literal["lambdarank", "momentum"] = "lambdarank"
+    retrain_days: Annotated[int, Meta(ge=1, le=365)] = 7  # between the data cut of the model and the newest bar
+    correlation_max: Annotated[float, Meta(gt=0, le=1)] = 0.8  # 1: no limit
 
 
 class LlmEndpoint(Section, frozen=True, kw_only=True):

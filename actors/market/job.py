@@ -14,13 +14,20 @@ from config.settings import Scanner
 
 
 class ScanJob(Struct, frozen=True, kw_only=True):
-    """One scan to do. `done` is the fingerprint of the last finished scan: the same one again is skipped."""
+    """One scan to do. `done` is the fingerprint of the last finished scan: the same one again is skipped.
+
+    With `train` a model of the bars is trained and made current, and nothing is ranked. With `by_hand` nothing is
+    written: a model that has to be trained is forgotten again. `as_of` is the last day whose bars may be seen.
+    """
 
     symbols: tuple[str, ...]
     scanner: Scanner
     today: str  # UTC date: the clock belongs to the scanner
     models_folder: str
     done: str | None = None
+    train: bool = False
+    by_hand: bool = False
+    as_of: str | None = None
 
 
 class LeftOut(Struct, frozen=True):
@@ -50,6 +57,20 @@ class Ranked(Struct, frozen=True, kw_only=True, tag=True):
     net_usd: int
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
+    same_bets: tuple[LeftOut, ...] = ()  # passed over: see `actors.market.correlation`
+    is_training_due: bool = False
+
+
+class Trained(Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to a job with `train`: this model is the current one now."""
+
+    model_id: str
+    timeframe: str
+    source: str
+    last_day: str  # its data cut
+    rank_ic: float
+    seconds: float
+    notes: tuple[str, ...] = ()
 
 
 class Failed(Struct, frozen=True, kw_only=True, tag=True):
@@ -60,4 +81,4 @@ class Failed(Struct, frozen=True, kw_only=True, tag=True):
     left_out: tuple[LeftOut, ...] = ()
 
 
-ScanResult = Skipped | Ranked | Failed
+ScanResult = Skipped | Ranked | Failed | Trained

@@ -10,24 +10,22 @@ import hashlib
 import os
 import sys
 import threading
-import time
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from actors.market.errors import BadBars, ModelMismatch, ScanError
-from actors.market.job import Failed, LeftOut, Ranked, ScanJob, ScanResult, Skipped
+from actors.market.errors import BadBars, ScanError
+from actors.market.job import Failed, LeftOut, ScanJob, ScanResult, Skipped
 from bus import failpoints
 from config.load import ConfigError
 
 if TYPE_CHECKING:
     from actors.market.bars import Bars
-    from actors.market.model import Model
-    from actors.market.panel import Panel
+    from config.settings import Scanner
 
 JOB_BYTES_MAX = 1_000_000
+HISTORY_BARS_MAX = 20_000  # read when a day of the past is asked for
 
 
 def main() -> None:
@@ -75,7 +73,7 @@ def scan(job: ScanJob) -> ScanResult:
 
 def _scan(job: ScanJob, left_out: list[LeftOut]) -> ScanResult:
     # numpy and LightGBM are imported here and below, after the thread limits stand in the environment.
-    from actors.market import model, panel, ranking
+    from actors.market import rating, training
 
     wanted = job.scanner
     notes: list[str] = []
@@ -88,28 +86,13 @@ def _scan(job: ScanJob, left_out: list[LeftOut]) -> ScanResult:
             # Files that are written one after the other lag behind each other for a moment.
             transient=wanted.feed == "csv",
         )
+    if job.train:
+        return training.trained(job, good, notes)
     bar_time = good[0].bar_time
     fingerprint = scan_fingerprint(job, bar_time)
     if fingerprint == job.done:
         return Skipped(fingerprint=fingerprint, bar_time=bar_time)
-    model.require_lightgbm()
-    found = panel.build(good)
-    ranker, trained_s = _model(Path(job.models_folder), good, found, wanted.seeds, notes)
-    scores = ranker.scores(found.columns[-1])
-    terciles = ranker.card.gap_terciles
-    signals = ranking.top(good, scores, top_k=wanted.top_k, gap_terciles=terciles, model_id=ranker.card.model_id)
-    return Ranked(
-        fingerprint=fingerprint,
-        bar_time=bar_time,
-        signals=signals,
-        pairs=len(good),
-        model_id=ranker.card.model_id,
-        trained_s=trained_s,
-        rank_ic=ranker.card.metrics.rank_ic,
-        net_usd=ranking.net_usd(signals),
-        left_out=tuple(left_out),
-        notes=tuple(notes),
-    )
+    return rating.ranked(job, good, fingerprint=fingerprint, left_out=left_out, notes=notes)
 
 
 def good_bars(job: ScanJob, left_out: list[LeftOut], notes: list[str]) -> list[Bars]:
@@ -117,15 +100,18 @@ def good_bars(job: ScanJob, left_out: list[LeftOut], notes: list[str]) -> list[B
 
     All end on the same day. Raises ConfigError and ScanError of the feed.
     """
-    from actors.market import bars, features, feeds
+    from actors.market import bars, feeds
 
     wanted, today = job.scanner, date.fromisoformat(job.today)
-    window = wanted.train_bars_max + features.LOOKBACK
-    feed = feeds.build(wanted, window)
+    last_day = date.fromisoformat(job.as_of) if job.as_of else None
+    window = window_bars(wanted)
+    feed = feeds.build(wanted, HISTORY_BARS_MAX if last_day else window)
     good: list[Bars] = []
     for symbol in job.symbols:
         try:
-            found, cut = bars.without_unfinished(feed.bars(symbol), today)
+            everything = feed.bars(symbol)
+            seen = everything.until(last_day) if last_day else everything
+            found, cut = bars.without_unfinished(seen, today)
             found = found.tail(window)
             bars.check(found, today=today, age_days_max=wanted.bar_age_days_max, bars_min=wanted.history_bars_min)
         except BadBars as error:
@@ -139,6 +125,15 @@ def good_bars(job: ScanJob, left_out: list[LeftOut], notes: list[str]) -> list[B
     return current
 
 
+def window_bars(wanted: Scanner) -> int:
+    """Return how many of the newest bars a scan needs."""
+    from actors.market import features, momentum
+
+    if wanted.model == "momentum":
+        return momentum.window("D1")
+    return wanted.train_bars_max + features.LOOKBACK
+
+
 def scan_fingerprint(job: ScanJob, bar_time: str) -> str:
     """Return what makes a scan a new one: the day of the newest bar, the symbols, the settings, the model's making.
 
@@ -147,27 +142,10 @@ def scan_fingerprint(job: ScanJob, bar_time: str) -> str:
     """
     from actors.market import features, model, panel
 
-    settings = msgspec.structs.replace(job.scanner, interval_s=1.0)  # the cadence changes no ranking
+    settings = msgspec.structs.replace(job.scanner, interval_s=1.0, retrain_days=1)  # they change no ranking
     making = (model.FORMAT, features.COLUMNS, features.TREND_FLAT, panel.HORIZON_BARS, model.PARAMETERS, model.ROUNDS)
     about = (bar_time, sorted(job.symbols), settings, making)
     return hashlib.sha256(msgspec.json.encode(about)).hexdigest()
-
-
-def _model(folder: Path, good: list[Bars], found: Panel, seeds: int, notes: list[str]) -> tuple[Model, float | None]:
-    """Return the saved model of exactly these bars, else train and save one; and the seconds that took."""
-    from actors.market import model, train
-
-    wanted = model.fingerprint(good, seeds)
-    try:
-        saved = model.load(folder, wanted)
-    except ModelMismatch as error:
-        notes.append(f"saved model refused, trained again: {error}")
-        saved = None
-    if saved is not None:
-        return saved, None
-    started = time.monotonic()
-    card, boosters = train.train(found, source=good[0].source, fingerprint=wanted, seeds=seeds)
-    return model.save(folder, card, boosters), time.monotonic() - started
 
 
 if __name__ == "__main__":

@@ -1,0 +1,82 @@
+"""The baseline that needs no training: the momentum of 250 trading days, along the trend.
+
+Runs in the scanner's child process and in `pilot scan`. Pure. A pair scores high when the move of the last year goes
+where the trend rule points, and is large against its own noise. Out of sample it did no worse than the trained model;
+neither promises an edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+import numpy as np
+
+from actors.market import features, panel, train
+from actors.market.bars import Bars, Floats
+from actors.market.errors import ScanError
+from actors.market.intervals import Interval
+from actors.market.ranking import Scored
+
+# The same stretch of the calendar, not the same number of bars: what is known of momentum is known of about a year.
+BARS: dict[Interval, int] = {"D1": 250, "H4": 1_500, "H1": 6_000}
+PAST_MIN = 60  # bars with a score before the newest, to say how clear this ranking is against them
+PAST_MAX = 500
+
+
+def window(interval: Interval) -> int:
+    """Return how many bars a scan reads: enough for a score at each of the last PAST_MAX bars."""
+    return BARS[interval] + PAST_MAX + 1
+
+
+def scored(all_bars: Sequence[Bars]) -> Scored:
+    """Return the scores of the newest common bar, and how clear past rankings were.
+
+    Raises:
+        ScanError: the pairs share too few bars.
+    """
+    interval = all_bars[0].interval
+    logs, trends = _side_by_side(all_bars)
+    past = history(logs, trends, interval)
+    complete = np.atleast_1d(np.isfinite(past).all(axis=1))
+    if complete.sum() <= PAST_MIN or not complete[-1]:
+        raise ScanError(
+            f"momentum of {interval} looks back {BARS[interval]:,} bars and compares with {PAST_MIN} earlier ones; "
+            f"the pairs share {len(logs):,} bars. Bring a longer history"
+        )
+    noise = np.stack([features.volatility(column, features.VOLATILITY_BARS) for column in logs.T], axis=1)
+    outcome = panel.outcomes(logs, features.direction(trends), noise)
+    known = complete & np.atleast_1d(np.isfinite(outcome).all(axis=1))
+    return Scored(
+        values=past[-1],
+        gap_terciles=train.gap_terciles(past[complete][:-1]),
+        model_id=f"momentum-{BARS[interval]}",
+        rank_ic=train.measure(past[known], outcome[known]).rank_ic,
+    )
+
+
+def history(logs: Floats, trends: Floats, interval: Interval) -> Floats:
+    """Return the score of every bar and pair, both inputs (bars, pairs); NaN where there is none yet.
+
+    sign(trend) * (log close[t] - log close[t - n]) / (60-bar volatility * sqrt(n)), n = BARS[interval]. Of D1 it is
+    the column ret_250.
+    """
+    n = BARS[interval]
+    noise = np.stack([features.volatility(column, 60) for column in logs.T], axis=1)
+    moved = np.stack([features.change(column, n) if len(column) > n else np.full(len(column), np.nan)
+                      for column in logs.T], axis=1)  # fmt: skip
+    sign = np.where(np.isnan(trends), np.nan, np.where(trends < 0, -1.0, 1.0))
+    found: Floats = sign * moved / (np.where(noise > 0, noise, np.nan) * np.sqrt(n))
+    return found
+
+
+def _side_by_side(all_bars: Sequence[Bars]) -> tuple[Floats, Floats]:
+    """Return logarithms of closes and the trend rule on the bars that all pairs share, each (bars, pairs)."""
+    shared = reduce(np.intersect1d, [bars.time for bars in all_bars])
+    logs, trends = [], []
+    for bars in all_bars:
+        at = np.searchsorted(bars.time, shared)
+        x = np.log(bars.close)
+        logs.append(x[at])
+        trends.append(features.trend(x)[at])
+    return np.stack(logs, axis=1), np.stack(trends, axis=1)
