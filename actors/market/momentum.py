@@ -13,7 +13,7 @@ from functools import reduce
 import numpy as np
 
 from actors.market import features, panel, train
-from actors.market.bars import Bars, Floats
+from actors.market.bars import Bars, Floats, Times
 from actors.market.errors import ScanError
 from actors.market.intervals import Interval
 from actors.market.ranking import Scored
@@ -36,9 +36,9 @@ def scored(all_bars: Sequence[Bars]) -> Scored:
         ScanError: the pairs share too few bars.
     """
     interval = all_bars[0].interval
-    logs, trends = _side_by_side(all_bars)
+    _, logs, trends = _side_by_side(all_bars)
     past = history(logs, trends, interval)
-    complete = np.atleast_1d(np.isfinite(past).all(axis=1))
+    complete = panel.whole(past)
     if complete.sum() <= PAST_MIN or not complete[-1]:
         raise ScanError(
             f"momentum of {interval} looks back {BARS[interval]:,} bars and compares with {PAST_MIN} earlier ones; "
@@ -46,7 +46,7 @@ def scored(all_bars: Sequence[Bars]) -> Scored:
         )
     noise = np.stack([features.volatility(column, features.VOLATILITY_BARS) for column in logs.T], axis=1)
     outcome = panel.outcomes(logs, features.direction(trends), noise)
-    known = complete & np.atleast_1d(np.isfinite(outcome).all(axis=1))
+    known = complete & panel.whole(outcome)
     return Scored(
         values=past[-1],
         gap_terciles=train.gap_terciles(past[complete][:-1]),
@@ -70,13 +70,19 @@ def history(logs: Floats, trends: Floats, interval: Interval) -> Floats:
     return found
 
 
-def _side_by_side(all_bars: Sequence[Bars]) -> tuple[Floats, Floats]:
-    """Return logarithms of closes and the trend rule on the bars that all pairs share, each (bars, pairs)."""
-    shared = reduce(np.intersect1d, [bars.time for bars in all_bars])
+def on(days: Times, all_bars: Sequence[Bars]) -> Floats:
+    """Return the scores of these bars, which all pairs must share, (days, pairs); NaN where there is none yet."""
+    shared, logs, trends = _side_by_side(all_bars)
+    return history(logs, trends, all_bars[0].interval)[np.searchsorted(shared, days)]
+
+
+def _side_by_side(all_bars: Sequence[Bars]) -> tuple[Times, Floats, Floats]:
+    """Return the bars that all pairs share, and there the logarithms of closes and the trend rule, (bars, pairs)."""
+    shared: Times = reduce(np.intersect1d, [bars.time for bars in all_bars])
     logs, trends = [], []
     for bars in all_bars:
         at = np.searchsorted(bars.time, shared)
         x = np.log(bars.close)
         logs.append(x[at])
         trends.append(features.trend(x)[at])
-    return np.stack(logs, axis=1), np.stack(trends, axis=1)
+    return shared, np.stack(logs, axis=1), np.stack(trends, axis=1)
