@@ -103,7 +103,7 @@ class Scanner(actor.Actor):
                 return
             self._mark(ranked)
             if ranked.is_training_due:
-                self._retraining.want(self._wanted.timeframe, job)
+                self._retraining.want(job.timeframe, job)
         self._scans += 1
         self.link.beat_now()
 

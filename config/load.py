@@ -74,10 +74,7 @@ def _check_together(found: Settings, path: Path) -> None:
         raise ConfigError(
             f"{path}: supervisor.watchdog_s was {found.supervisor.watchdog_s}; must be at least 2 x bus.beat_s"
         )
-    if found.scanner.feed == "csv" and not found.scanner.csv_path:
-        raise ConfigError(
-            f"{path}: scanner.csv_path is missing; scanner.feed = 'csv' needs a folder of SYMBOL.csv files"
-        )
+    _check_bars(found, path)
     if found.scanner.top_k >= len(found.symbols):
         raise ConfigError(
             f"{path}: scanner.top_k was {found.scanner.top_k}; allowed below {len(found.symbols)}, the symbols"
@@ -89,6 +86,43 @@ def _check_together(found: Settings, path: Path) -> None:
             raise ConfigError(f"{path}: compliance.holidays holds {day!r}: {error}") from error
     if len(set(found.symbols)) != len(found.symbols):
         raise ConfigError(f"{path}: symbols names one pair twice: {', '.join(found.symbols)}")
+
+
+DAILY_ONLY = frozenset({"ecb"})
+TIMEFRAMES = ("D1", "H4", "H1")
+
+
+def _check_bars(found: Settings, path: Path) -> None:
+    """Refuse timeframes that are not served, and sources that cannot serve what is wanted."""
+    wanted = found.scanner
+    for name in wanted.timeframes:
+        if name not in TIMEFRAMES:
+            raise ConfigError(
+                f"{path}: scanner.timeframes held {name!r}; allowed: D1, H4, H1. Below one hour the analysts' delay "
+                "breaks any strategy (blueprint section 7.2)"
+            )
+        if set(wanted.sources) <= DAILY_ONLY and name != "D1":
+            raise ConfigError(
+                f"{path}: scanner.timeframes held {name!r}; scanner.sources = ['ecb'] has daily bars only"
+            )
+    for key, values in (("timeframes", wanted.timeframes), ("sources", wanted.sources)):
+        if len(set(values)) != len(values):
+            raise ConfigError(f"{path}: scanner.{key} names one twice: {', '.join(values)}")
+    if "csv" in wanted.sources and not wanted.csv_path:
+        raise ConfigError(f"{path}: scanner.csv_path is missing; the source 'csv' needs a folder of SYMBOL.csv files")
+    if "parquet" in wanted.sources and not wanted.parquet_path:
+        raise ConfigError(f"{path}: scanner.parquet_path is missing; 'parquet' needs a folder of SYMBOL.parquet files")
+    if "synthetic" in wanted.sources and found.broker.is_live:
+        raise ConfigError(
+            f"{path}: scanner.sources holds 'synthetic' and broker.kind is {found.broker.kind!r}; invented prices are "
+            "never ranked for a live account"
+        )
+    is_plain = wanted.twelvedata_url.startswith("http://")
+    if is_plain and not re.match(r"http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?$", wanted.twelvedata_url):
+        raise ConfigError(
+            f"{path}: scanner.twelvedata_url was {wanted.twelvedata_url!r}; plain http is allowed to this machine "
+            "only, because the key goes with every request"
+        )
 
 
 def _check_panel(found: Settings, path: Path) -> None:

@@ -53,18 +53,32 @@ class Store(Section, frozen=True, kw_only=True):
     batch_max: Annotated[int, Meta(ge=1, le=4_096)] = 256
 
 
+BarSource = Literal["broker", "twelvedata", "csv", "parquet", "ecb", "synthetic"]
+
+
 class Scanner(Section, frozen=True, kw_only=True):
-    """The ranking of FX pairs. Cadence: blueprint section 6.2. Model, its training and the limit of correlation:
-    docs/scanner.md.
+    """The ranking of FX pairs. Cadence: blueprint section 6.2. Sources and timeframes: docs/bars.md. Model, its
+    training and the limit of correlation: docs/scanner.md.
+
+    `sources` are tried in this order. An H4 or H1 intent also ends when the next bar of its kind closes.
     """
 
-    interval_s: Seconds = 14_400.0
-    timeframe: Literal["D1"] = "D1"
-    feed: Literal["ecb", "csv"] = "ecb"
+    interval_s: Seconds = 14_400.0  # the longest time between two looks for D1
+    settle_s: Annotated[float, Meta(ge=0, le=900)] = 20.0  # how long after its close a bar is looked for
+    timeframes: Annotated[tuple[str, ...], Meta(min_length=1, max_length=3)] = ("D1",)
+    sources: Annotated[tuple[BarSource, ...], Meta(min_length=1, max_length=6)] = ("ecb",)
     csv_path: str | None = None
+    parquet_path: str | None = None
+    twelvedata_url: Annotated[str, Meta(pattern=r"^https?://[^\s/?#@]+$")] = "https://api.twelvedata.com"
+    twelvedata_key_env: EnvName = "PILOT_TWELVEDATA_KEY"
+    twelvedata_requests_per_minute: Annotated[int, Meta(ge=1, le=10_000)] = 8  # the free plan's
+    synthetic_seed: Annotated[int, Meta(ge=0, le=2**31)] = 20_260_216
     top_k: Annotated[int, Meta(ge=1, le=20)] = 3
-    intent_ttl_minutes: Annotated[int, Meta(ge=1, le=1_440)] = 240
+    intent_ttl_minutes: Annotated[int, Meta(ge=1, le=1_440)] = 240  # of D1
+    intent_ttl_minutes_h4: Annotated[int, Meta(ge=1, le=240)] = 240
+    intent_ttl_minutes_h1: Annotated[int, Meta(ge=1, le=60)] = 60
     bar_age_days_max: Annotated[int, Meta(ge=1, le=3_650)] = 4
+    bar_age_bars_max: Annotated[int, Meta(ge=1, le=20_000)] = 2  # of bars that know highs and lows, in session time
     history_bars_min: Annotated[int, Meta(ge=300, le=20_000)] = 1_000
     train_bars_max: Annotated[int, Meta(ge=300, le=20_000)] = 2_600
     seeds: Annotated[int, Meta(ge=1, le=20)] = 3

@@ -6,7 +6,7 @@ Never logged, never kept elsewhere.
 from __future__ import annotations
 
 from config import load
-from config.settings import Settings
+from config.settings import Broker, Settings
 
 PAPER = "paper"
 
@@ -17,4 +17,9 @@ def password(settings: Settings) -> str:
     Raises:
         config.load.ConfigError: a live account without its secret in the environment or in .env.
     """
-    return load.secret(settings.broker.secret_env) if settings.broker.is_live else PAPER
+    return secret_of(settings.broker)
+
+
+def secret_of(broker: Broker) -> str:
+    """Return the secret for these settings of a broker. Raises config.load.ConfigError as `password`."""
+    return load.secret(broker.secret_env) if broker.is_live else PAPER

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.market.errors import BadBars
+from actors.market.errors import BadBar, BadBars
 from actors.market.intervals import LENGTH, Interval, bar_time
 from actors.market.pips import pip as pip
 
@@ -106,14 +106,19 @@ def to_datetime(moment: np.datetime64) -> datetime:
     return datetime.fromisoformat(str(moment.astype("datetime64[s]"))).replace(tzinfo=UTC)
 
 
-def without_unfinished(bars: Bars, today: date) -> tuple[Bars, bool]:
-    """Return the bars without today's when that one may still be forming, and whether one was cut.
+def without_unfinished(bars: Bars, today: date, now: datetime | None = None) -> tuple[Bars, str]:
+    """Return the bars without the newest when that one may still be forming, and its name when it was cut.
 
-    A close-only source publishes a bar when it is finished; a source with open, high and low may still change it.
+    A close-only source publishes a D1 bar when it is finished; a source with open, high and low may still change it.
+    H4 and H1 bars are finished when their time is over at `now`.
     """
-    if bars.closes_only or not len(bars) or bars.newest.date() != today:
-        return bars, False
-    return bars.head(len(bars) - 1), True
+    if not len(bars):
+        return bars, ""
+    if bars.interval == "D1":
+        is_forming = not bars.closes_only and bars.newest.date() == today
+    else:
+        is_forming = now is not None and to_datetime(bars.close_time[-1]) > now
+    return (bars.head(len(bars) - 1), bars.label(-1)) if is_forming else (bars, "")
 
 
 def check(bars: Bars, *, today: date, age_days_max: int, bars_min: int) -> None:
@@ -143,25 +148,25 @@ def check(bars: Bars, *, today: date, age_days_max: int, bars_min: int) -> None:
 
 def _check_values(bars: Bars) -> None:
     if np.isnat(bars.time).any():
-        raise BadBars(bars.symbol, "a bar has no date")
+        raise BadBar(bars.symbol, "a bar has no date")
     for name in ("open", "high", "low", "close"):
         column: Floats = getattr(bars, name)
         if (at := _first(~np.isfinite(column))) is not None:
-            raise BadBars(bars.symbol, f"{name} of {bars.label(at)} is {column[at]}, not a finite number")
+            raise BadBar(bars.symbol, f"{name} of {bars.label(at)} is {column[at]}, not a finite number")
         if (at := _first(column <= 0)) is not None:
-            raise BadBars(bars.symbol, f"{name} of {bars.label(at)} is {column[at]}; prices are above 0")
+            raise BadBar(bars.symbol, f"{name} of {bars.label(at)} is {column[at]}; prices are above 0")
 
 
 def _check_order(bars: Bars) -> None:
     steps = np.diff(bars.time).astype(np.int64) / 86_400
     if (at := _first(steps == 0)) is not None:
-        raise BadBars(bars.symbol, f"two bars of {bars.label(at)}")
+        raise BadBar(bars.symbol, f"two bars of {bars.label(at)}")
     if (at := _first(steps < 0)) is not None:
-        raise BadBars(
+        raise BadBar(
             bars.symbol, f"wrong order: {bars.label(at + 1)} comes after {bars.label(at)}; oldest first is needed"
         )
     if (at := _first(steps > GAP_DAYS_MAX)) is not None:
-        raise BadBars(
+        raise BadBar(
             bars.symbol,
             f"a hole of {steps[at]:g} days between {bars.label(at)} and {bars.label(at + 1)}; allowed {GAP_DAYS_MAX}",
         )
@@ -170,19 +175,19 @@ def _check_order(bars: Bars) -> None:
 def _check_shape(bars: Bars) -> None:
     outside = (bars.high < np.maximum(bars.open, bars.close)) | (bars.low > np.minimum(bars.open, bars.close))
     if (at := _first(outside)) is not None:
-        raise BadBars(bars.symbol, f"bar of {bars.label(at)}: high and low do not enclose open and close")
+        raise BadBar(bars.symbol, f"bar of {bars.label(at)}: high and low do not enclose open and close")
 
 
 def _check_moves(bars: Bars) -> None:
     moves = np.abs(bars.close[1:] / bars.close[:-1] - 1)
     if (at := _first(moves > JUMP_RATIO_MAX)) is not None:
-        raise BadBars(
+        raise BadBar(
             bars.symbol,
             f"close jumps by {moves[at]:.0%} on {bars.label(at + 1)} (from {bars.close[at]} to {bars.close[at + 1]}); "
             f"allowed {JUMP_RATIO_MAX:.0%}",
         )
     if len(bars) >= STUCK_BARS and not np.ptp(bars.close[-STUCK_BARS:]):
-        raise BadBars(bars.symbol, f"the last {STUCK_BARS} closes are all {bars.close[-1]}: the feed is stuck")
+        raise BadBar(bars.symbol, f"the last {STUCK_BARS} closes are all {bars.close[-1]}: the feed is stuck")
 
 
 def _first(wrong: NDArray[np.bool_]) -> int | None:

@@ -2,6 +2,8 @@
 
     MarketError
     ├── BadBars         one symbol's bars cannot be trusted: it is left out of the scan
+    │   └── BadBar      because of a bar or a hole that is wrong: it is written down, too
+    ├── SourceAway      a whole source of bars cannot be asked now: the next one is
     ├── ScanError       no scan now; `transient` says whether trying again soon can help
     └── ModelMismatch   a saved model is not the one asked for: it is trained again
 
@@ -22,6 +24,14 @@ class BadBars(MarketError):
         super().__init__(f"{symbol}: {reason}")
         self.symbol = symbol
         self.reason = reason
+
+
+class BadBar(BadBars):
+    """A bar, or a hole between two, cannot be what the market did."""
+
+
+class SourceAway(MarketError):
+    """A source answers nothing useful now, whatever the symbol."""
 
 
 class ScanError(MarketError):

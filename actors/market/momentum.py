@@ -12,21 +12,14 @@ from functools import reduce
 
 import numpy as np
 
-from actors.market import features, panel, train
+from actors.market import features, panel, train, windows
 from actors.market.bars import Bars, Floats, Times
 from actors.market.errors import ScanError
 from actors.market.intervals import Interval
 from actors.market.ranking import Scored
 
-# The same stretch of the calendar, not the same number of bars: what is known of momentum is known of about a year.
-BARS: dict[Interval, int] = {"D1": 250, "H4": 1_500, "H1": 6_000}
+BARS = windows.MOMENTUM_BARS
 PAST_MIN = 60  # bars with a score before the newest, to say how clear this ranking is against them
-PAST_MAX = 500
-
-
-def window(interval: Interval) -> int:
-    """Return how many bars a scan reads: enough for a score at each of the last PAST_MAX bars."""
-    return BARS[interval] + PAST_MAX + 1
 
 
 def scored(all_bars: Sequence[Bars]) -> Scored:

@@ -10,22 +10,19 @@ import hashlib
 import os
 import sys
 import threading
-from datetime import date
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import msgspec
 
-from actors.market.errors import BadBars, ScanError
-from actors.market.job import Failed, LeftOut, ScanJob, ScanResult, Skipped
+from actors.market.errors import ScanError
+from actors.market.job import Failed, ScanJob, ScanResult, Skipped
 from bus import failpoints
 from config.load import ConfigError
 
 if TYPE_CHECKING:
-    from actors.market.bars import Bars
-    from config.settings import Scanner
+    from actors.market.gather import Gathering
 
 JOB_BYTES_MAX = 1_000_000
-HISTORY_BARS_MAX = 20_000  # read when a day of the past is asked for
 
 
 def main() -> None:
@@ -62,76 +59,45 @@ def _end_with_parent() -> NoReturn:
 
 def scan(job: ScanJob) -> ScanResult:
     """Return the ranking of the newest common bar, or that it was done already, or why there is none."""
-    left_out: list[LeftOut] = []
+    # Here and below: numpy and LightGBM are imported after the thread limits stand in the environment.
+    from actors.market import gather, windows
+
+    gathering = gather.Gathering(job, windows.bars(job.scanner, job.timeframe))
+    left_out = gathering.left_out
+    result: ScanResult
     try:
-        return _scan(job, left_out)
+        result = _scan(job, gathering)
     except ScanError as error:
-        return Failed(reason=error.reason, kind="transient" if error.transient else "final", left_out=tuple(left_out))
+        kind: Literal["transient", "final"] = "transient" if error.transient else "final"
+        result = Failed(reason=error.reason, kind=kind, left_out=tuple(left_out))
     except ConfigError as error:
-        return Failed(reason=str(error), kind="configuration", left_out=tuple(left_out))
+        result = Failed(reason=str(error), kind="configuration", left_out=tuple(left_out))
+    return msgspec.structs.replace(result, fetched=gathering.fetched)
 
 
-def _scan(job: ScanJob, left_out: list[LeftOut]) -> ScanResult:
-    # numpy and LightGBM are imported here and below, after the thread limits stand in the environment.
+def _scan(job: ScanJob, gathering: Gathering) -> ScanResult:
     from actors.market import rating, training
 
-    wanted = job.scanner
-    notes: list[str] = []
-    good = good_bars(job, left_out, notes)
-    if len(good) <= wanted.top_k:
-        why = "; ".join(f"{out.symbol}: {out.reason}" for out in left_out)
-        raise ScanError(
-            f"{len(good)} of {len(job.symbols)} symbols have usable bars; top {wanted.top_k} needs at least "
-            f"{wanted.top_k + 1}. {why}",
-            # Files that are written one after the other lag behind each other for a moment.
-            transient=wanted.feed == "csv",
-        )
+    notes, left_out = gathering.notes, gathering.left_out
+    good = gathering.bars()
     if job.train:
         return training.trained(job, good, notes)
     bar_time = good[0].bar_time
     fingerprint = scan_fingerprint(job, bar_time)
-    if fingerprint == job.done:
+    if is_done(job, fingerprint, bar_time):
         return Skipped(fingerprint=fingerprint, bar_time=bar_time)
     return rating.ranked(job, good, fingerprint=fingerprint, left_out=left_out, notes=notes)
 
 
-def good_bars(job: ScanJob, left_out: list[LeftOut], notes: list[str]) -> list[Bars]:
-    """Return the newest bars of every symbol that passes the checks; the others are added to `left_out`.
+def is_done(job: ScanJob, fingerprint: str, bar_time: str) -> bool:
+    """Return whether this bar, or a newer one under the same settings, was scanned before.
 
-    All end on the same day. Raises ConfigError and ScanError of the feed.
+    A source that takes over may be a bar behind the one that failed: going back would trade the same hours twice.
     """
-    from actors.market import bars, feeds
-
-    wanted, today = job.scanner, date.fromisoformat(job.today)
-    last_day = date.fromisoformat(job.as_of) if job.as_of else None
-    window = window_bars(wanted)
-    feed = feeds.build(wanted, HISTORY_BARS_MAX if last_day else window)
-    good: list[Bars] = []
-    for symbol in job.symbols:
-        try:
-            everything = feed.bars(symbol)
-            seen = everything.until(last_day) if last_day else everything
-            found, cut = bars.without_unfinished(seen, today)
-            found = found.tail(window)
-            bars.check(found, today=today, age_days_max=wanted.bar_age_days_max, bars_min=wanted.history_bars_min)
-        except BadBars as error:
-            left_out.append(LeftOut(error.symbol, error.reason))
-            continue
-        if cut:
-            notes.append(f"{symbol}: the bar of {today} may not be finished and was not used")
-        good.append(found)
-    current, late = bars.on_one_day(good)
-    left_out.extend(LeftOut(error.symbol, error.reason) for error in late)
-    return current
-
-
-def window_bars(wanted: Scanner) -> int:
-    """Return how many of the newest bars a scan needs."""
-    from actors.market import features, momentum
-
-    if wanted.model == "momentum":
-        return momentum.window("D1")
-    return wanted.train_bars_max + features.LOOKBACK
+    if fingerprint == job.done:
+        return True
+    is_older = bool(job.done_bar_time) and bar_time < job.done_bar_time
+    return is_older and scan_fingerprint(job, job.done_bar_time) == job.done
 
 
 def scan_fingerprint(job: ScanJob, bar_time: str) -> str:
@@ -142,7 +108,10 @@ def scan_fingerprint(job: ScanJob, bar_time: str) -> str:
     """
     from actors.market import features, model, panel
 
-    settings = msgspec.structs.replace(job.scanner, interval_s=1.0, retrain_days=1)  # they change no ranking
+    # Cadence and training change no ranking, and neither do the other timeframes.
+    settings = msgspec.structs.replace(
+        job.scanner, interval_s=1.0, settle_s=0.0, timeframes=(job.timeframe,), retrain_days=1
+    )
     making = (model.FORMAT, features.COLUMNS, features.TREND_FLAT, panel.HORIZON_BARS, model.PARAMETERS, model.ROUNDS)
     about = (bar_time, sorted(job.symbols), settings, making)
     return hashlib.sha256(msgspec.json.encode(about)).hexdigest()

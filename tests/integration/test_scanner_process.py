@@ -22,7 +22,7 @@ from tests.kit import market
 PROFILE = """
 symbols = ["EURUSD", "GBPUSD", "USDJPY", "AUDUSD", "USDCHF"]
 [scanner]
-feed = "csv"
+sources = ["csv"]
 csv_path = "{bars}"
 top_k = 2
 history_bars_min = 300

@@ -62,7 +62,7 @@ def refused(tmp_path: Path, toml: str | bytes) -> str:
         ("symbols = 'EURUSD'", "symbols was 'EURUSD'; allowed: "),
         ("[compliance]\nrules = '../secrets'", "compliance.rules was '../secrets'; allowed: "),
         ("[bus]\ndead_s = 1.5", "mine.toml: bus.dead_s was 1.5; must be at least 2 x bus.beat_s"),
-        ("[scanner]\nfeed = 'csv'", "scanner.csv_path is missing"),
+        ("[scanner]\nsources = ['csv']", "scanner.csv_path is missing"),
         ("symbols = ['EURUSD', 'EURUSD', 'GBPUSD', 'USDJPY']", "symbols names one pair twice: EURUSD, EURUSD"),
         ("symbols = ['EURUSD', 'GBPUSD']", "scanner.top_k was 3; "),
         ("[llm]\nsl_volatility_min = 6", "llm.sl_volatility_min was 6.0; must be below llm.sl_volatility_max = 5.0"),

@@ -72,7 +72,7 @@ def csv_folder(folder: Path, symbols: tuple[str, ...] = FIVE, count: int = 700, 
 def small_scanner(csv_path: Path, **changes: Any) -> Scanner:
     """Return settings with which a cold scan takes about a second."""
     base: dict[str, Any] = {
-        "feed": "csv",
+        "sources": ("csv",),
         "csv_path": str(csv_path),
         "top_k": 2,
         "history_bars_min": 300,

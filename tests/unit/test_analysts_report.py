@@ -279,7 +279,7 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     with (tmp_path / "EURUSD.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("time", "close"), ("2026-10-30", 1.0851), ("2026-11-02", 1.0990)])
     profile = tmp_path / "mine.toml"
-    profile.write_text(f'[scanner]\nfeed = "csv"\ncsv_path = "{tmp_path}"\n')
+    profile.write_text(f'[scanner]\nsources = ["csv"]\ncsv_path = "{tmp_path}"\n')
     monkeypatch.setenv("PILOT_PROFILE", str(profile))
     yield tmp_path
 

@@ -150,16 +150,16 @@ def test_pips_of_yen_pairs_are_hundredths() -> None:
 
 def test_todays_bar_of_a_feed_with_highs_is_not_used() -> None:
     cut, was_cut = bars.without_unfinished(market.ohlc_bars(), market.LAST_DAY)
-    assert was_cut
+    assert was_cut == "2026-02-13"
     assert cut.newest.date() == date(2026, 2, 12)
     assert len(cut) == 699
 
 
 def test_todays_fixing_is_used_and_so_is_yesterdays_bar() -> None:
     kept, was_cut = bars.without_unfinished(market.some_bars(), market.LAST_DAY)
-    assert (len(kept), was_cut) == (700, False)
+    assert (len(kept), was_cut) == (700, "")
     kept, was_cut = bars.without_unfinished(market.ohlc_bars(), market.TODAY)
-    assert (len(kept), was_cut) == (700, False)
+    assert (len(kept), was_cut) == (700, "")
 
 
 def test_symbols_that_lag_behind_the_newest_day_are_left_out() -> None:

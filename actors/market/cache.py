@@ -1,0 +1,226 @@
+"""Bars of one source, symbol and interval in an append-only file, so that a source is asked only for what is new.
+
+Written by the scanner's child process alone, under a lock; the scanner reads the newest time. Times are kept as the
+source gave them: a broker's H4 and D1 bars begin where its server's day does. A kill at any byte leaves whole records
+and at most a torn one, which the next writer cuts off. Never rewrites a bar.
+
+The file is a line of JSON that says whose bars these are, padded to HEADER_BYTES, and records of RECORD_BYTES: opening
+in epoch seconds, open, high, low, close, and a CRC-32 over all records up to this one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from loguru import logger
+from msgspec import Struct
+
+from actors.market import durable
+from actors.market.errors import ScanError
+from actors.market.intervals import Interval
+from bus import failpoints
+
+FORMAT = 1
+HEADER_BYTES = 256
+RECORD = struct.Struct("<q4dI")
+VALUES = struct.Struct("<q4d")
+RECORD_BYTES = RECORD.size
+FILE_BYTES_MAX = 4_000_000  # 90,000 bars; a file is cut to what is wanted long before
+LOCK = ".lock"
+
+
+class Row(NamedTuple):
+    """One finished bar: its opening in epoch seconds and its prices."""
+
+    time: int
+    open: float
+    high: float
+    low: float
+    close: float
+
+    @property
+    def opened(self) -> datetime:
+        """The opening in UTC."""
+        return datetime.fromtimestamp(self.time, UTC)
+
+
+class Owner(Struct, frozen=True, kw_only=True):
+    """Whose bars a file holds. `origin` is the address they came from."""
+
+    source: str
+    origin: str
+    symbol: str
+    interval: Interval
+    format: int = FORMAT
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Hold the one writer's lock on a folder of caches. Raises ScanError, transient, when another process has it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ScanError(f"another process writes the bars in {folder}", transient=True) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def path_of(folder: Path, owner: Owner) -> Path:
+    """Return where the bars of this owner are kept: another address is another file."""
+    origin = f"{zlib.crc32(owner.origin.encode()):08x}"
+    return folder / f"{owner.source}-{origin}" / f"{owner.symbol}.{owner.interval}.bars"
+
+
+def newest(path: Path) -> Row | None:
+    """Return the newest whole bar of a file without reading the rest, or None. Its chain is not checked here."""
+    try:
+        with path.open("rb") as file:
+            records = (os.fstat(file.fileno()).st_size - HEADER_BYTES) // RECORD_BYTES
+            if records <= 0:
+                return None
+            file.seek(HEADER_BYTES + (records - 1) * RECORD_BYTES)
+            content = file.read(RECORD_BYTES)
+    except OSError:
+        return None
+    return Row(*VALUES.unpack(content[: VALUES.size])) if len(content) == RECORD_BYTES else None
+
+
+class Cache:
+    """One file. Use inside `writing`; opening it repairs what a kill left."""
+
+    def __init__(self, folder: Path, owner: Owner) -> None:
+        """Read and check the file; make it when there is none.
+
+        Raises:
+            ScanError: it cannot be read or written.
+        """
+        self.path = path_of(folder, owner)
+        self.rows: list[Row] = []
+        self._crc = 0
+        self._header = _header(owner)
+        try:
+            content = self._content()
+            if content[:HEADER_BYTES] != self._header:
+                if content:
+                    logger.warning("Began {} anew: its first line is not that of {}", self.path, owner)
+                self._replace(())
+                return
+            self._read(content)
+        except OSError as error:
+            raise ScanError(f"{self.path}: {error}", transient=True) from error
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Put bars behind the newest one, durably. Raises ScanError when that fails; a part may stand then."""
+        assert all(a.time < b.time for a, b in zip([*self.rows[-1:], *rows], rows, strict=False)), "bars are appended"
+        if not rows:
+            return
+        content, crc = _encoded(rows, self._crc)
+        try:
+            failpoints.reach("scan.before_append_bars")  # finished bars into their cache, written and synced
+            with self.path.open("ab") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            failpoints.reach("scan.after_append_bars")
+        except OSError as error:
+            raise ScanError(f"{self.path}: {error}", transient=True) from error
+        self.rows.extend(rows)
+        self._crc = crc
+
+    def keep(self, count: int) -> None:
+        """Drop the oldest bars when there are twice as many as wanted. Raises ScanError when that fails."""
+        if len(self.rows) < 2 * count:
+            return
+        try:
+            self._replace(self.rows[-count:])
+        except OSError as error:
+            raise ScanError(f"{self.path}: {error}", transient=True) from error
+
+    def _content(self) -> bytes:
+        try:
+            with self.path.open("rb") as file:
+                content = file.read(FILE_BYTES_MAX + 1)
+        except FileNotFoundError:
+            return b""
+        if len(content) > FILE_BYTES_MAX:
+            raise OSError(f"larger than {FILE_BYTES_MAX} bytes; remove it")
+        return content
+
+    def _read(self, content: bytes) -> None:
+        """Take all records up to the first that is torn or wrong, and cut the file there."""
+        self.rows, self._crc, at = _whole(content)
+        if at == len(content):
+            return
+        logger.warning("Cut {} bytes off the end of {}: not whole bars", len(content) - at, self.path)
+        failpoints.reach("scan.before_cut_bars")  # cutting off what a kill left of an append
+        with self.path.open("r+b") as file:
+            file.truncate(at)
+            os.fsync(file.fileno())
+        failpoints.reach("scan.after_cut_bars")
+
+    def _replace(self, rows: Sequence[Row]) -> None:
+        """Put a file of just these bars in its place, in one step."""
+        content, crc = _encoded(rows, 0)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        failpoints.reach("scan.before_replace_bars")  # a new cache file, or one without its oldest bars
+        durable.write(self.path, self._header + content)
+        failpoints.reach("scan.after_replace_bars")
+        self.rows, self._crc = list(rows), crc
+
+
+def read(folder: Path, owner: Owner) -> list[Row]:
+    """Return the whole bars of this owner's file without touching it; none when it is missing, foreign or too large.
+
+    Needs no lock: what a writer has only half appended is not read.
+    """
+    try:
+        with path_of(folder, owner).open("rb") as file:
+            content = file.read(FILE_BYTES_MAX + 1)
+    except OSError:
+        return []
+    if len(content) > FILE_BYTES_MAX or content[:HEADER_BYTES] != _header(owner):
+        return []
+    return _whole(content)[0]
+
+
+def _header(owner: Owner) -> bytes:
+    return msgspec.json.encode(owner).ljust(HEADER_BYTES - 1) + b"\n"
+
+
+def _whole(content: bytes) -> tuple[list[Row], int, int]:
+    """Return all records up to the first that is torn or wrong, the end of their chain, and where that one begins."""
+    rows: list[Row] = []
+    at, chain = HEADER_BYTES, 0
+    while at + RECORD_BYTES <= len(content):
+        *values, told = RECORD.unpack_from(content, at)
+        crc = zlib.crc32(content[at : at + VALUES.size], chain)
+        row = Row(*values)
+        if crc != told or (rows and row.time <= rows[-1].time):
+            break
+        rows.append(row)
+        chain = crc
+        at += RECORD_BYTES
+    return rows, chain, at
+
+
+def _encoded(rows: Sequence[Row], crc: int) -> tuple[bytes, int]:
+    """Return the bytes of these bars behind a chain that ends in `crc`, and its new end."""
+    found = bytearray()
+    for row in rows:
+        values = VALUES.pack(*row)
+        crc = zlib.crc32(values, crc)
+        found += values + crc.to_bytes(4, "little")
+    return bytes(found), crc

@@ -1,0 +1,128 @@
+"""Bars of sources that are asked over the network: only what is new, checked, and kept in the append-only cache.
+
+Runs in the scanner's child process, which holds the caches' lock. A source that rewrites what it said before is
+refused for that symbol until the operator removes the file; nothing is ever overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from actors.market import intervals, quality, sessions
+from actors.market.cache import Cache, Owner, Row
+from actors.market.errors import BadBars
+from actors.market.intervals import Interval
+from actors.market.sessions import Holidays
+
+if TYPE_CHECKING:
+    from actors.market.bars import Bars
+
+OVERLAP_BARS = 3  # finished bars that are asked for again, to see that the source still says the same
+SPAN_OF_BARS = 1.5  # calendar time for so many bars: weekends and holidays
+HALF_DAY_S = 43_200
+
+
+class Fetcher(Protocol):
+    """Asks one source for one symbol's bars."""
+
+    name: str
+    origin: str  # its address: another one is another history
+    piece_bars: int  # how many bars one request may span
+
+    async def fetch(self, symbol: str, interval: Interval, since: datetime, until: datetime) -> Sequence[Row]:
+        """Return what the source has of a span, in one request, unchecked, maybe with an unfinished bar.
+
+        Raises:
+            BadBars: the source has no such symbol.
+            SourceAway: it cannot be asked for any symbol now.
+        """
+        ...
+
+
+class Remote:
+    """One source with its caches."""
+
+    def __init__(self, fetcher: Fetcher, folder: Path, *, window: int, now: datetime, holidays: Holidays = ()) -> None:
+        self.fetcher = fetcher
+        self.quarantined: list[tuple[str, str, str]] = []  # symbol, bar, reason
+        self._folder = folder
+        self._window = window
+        self._now = now
+        self._holidays = holidays
+
+    async def bars(self, symbol: str, interval: Interval) -> Bars:
+        """Return the finished bars of a symbol up to now, after asking for those that can be new.
+
+        Raises:
+            BadBars: the source has no such symbol, or contradicts what it said before.
+            SourceAway: it cannot be asked now.
+            ScanError: the cache cannot be read or written.
+        """
+        cache = Cache(self._folder, self._owner(symbol, interval))
+        for since, until in pieces(
+            cache.rows[-1] if cache.rows else None, interval, self._now, window=self._window,
+            piece_bars=self.fetcher.piece_bars, holidays=self._holidays,
+        ):  # fmt: skip
+            self._take(cache, symbol, interval, since, await self.fetcher.fetch(symbol, interval, since, until))
+        cache.keep(self._window)
+        return as_bars(symbol, self.fetcher.name, interval, cache.rows[-self._window :])
+
+    def _owner(self, symbol: str, interval: Interval) -> Owner:
+        return Owner(source=self.fetcher.name, origin=self.fetcher.origin, symbol=symbol, interval=interval)
+
+    def _take(self, cache: Cache, symbol: str, interval: Interval, since: datetime, rows: Sequence[Row]) -> None:
+        asked_again = [row for row in cache.rows[-OVERLAP_BARS:] if row.opened >= since]
+        if reason := quality.rewritten(asked_again, rows):
+            self.quarantined.append((symbol, "history", f"rewrites history: {reason}"))
+            raise BadBars(
+                symbol, f"{self.fetcher.name} rewrites history: {reason}; to take the new one, remove {cache.path}"
+            )
+        good, bad = quality.sort_out(rows, cache.rows[-1] if cache.rows else None, interval, self._now)
+        for one in bad:
+            prices = " ".join(f"{name} {value}" for name, value in zip(Row._fields[1:], one.row[1:], strict=True))
+            self.quarantined.append((symbol, f"{one.row.opened:%Y-%m-%dT%H:%MZ} {prices}", one.reason))
+        cache.append(good)
+
+
+def pieces(
+    last: Row | None, interval: Interval, now: datetime, *, window: int, piece_bars: int, holidays: Holidays = ()
+) -> list[tuple[datetime, datetime]]:
+    """Return the spans to ask for, oldest first, one a request; none when no bar after `last` can have closed.
+
+    The first one reaches back over `OVERLAP_BARS` bars of trading time at least.
+    """
+    length = intervals.LENGTH[interval]
+    if last is None:
+        since = now - SPAN_OF_BARS * window * length
+    elif sessions.next_close(interval, last.opened, holidays) > now:
+        return []
+    else:
+        since = max(last.opened - OVERLAP_BARS * length, now - SPAN_OF_BARS * window * length)
+    since = since.replace(microsecond=0)
+    found: list[tuple[datetime, datetime]] = []
+    while since < now:
+        until = min(now, since + piece_bars * length)
+        found.append((since, until))
+        since = until
+    return found
+
+
+def as_bars(symbol: str, source: str, interval: Interval, rows: Sequence[Row]) -> Bars:
+    """Return cached rows as bars. A D1 bar is named after the date that most of it lies in; weekends have none."""
+    import numpy as np
+
+    from actors.market.bars import Bars
+
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), len(Row._fields))
+    seconds = table[:, 0].astype(np.int64)
+    if interval == "D1":
+        # A server's day may begin at 21:00, 22:00 or 23:00 UTC of the day before.
+        days = (seconds + HALF_DAY_S) // 86_400
+        weekday = (days + 3) % 7  # 1970-01-01 was a Thursday
+        kept = weekday < sessions.SATURDAY
+        table, seconds = table[kept], days[kept] * 86_400
+    opened, high, low, close = (table[:, at].copy() for at in range(1, 5))
+    return Bars(symbol, source, interval, seconds.astype("datetime64[s]"), opened, high, low, close, closes_only=False)
