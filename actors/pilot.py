@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 from loguru import logger
 
-from actors.console import analysts_report, asking, doctor, rules, steer, tables, text
+from actors.console import analysts_report, asking, doctor, models, rules, scan, steer, tables, text
 from bus import messages
 from bus.clock import SystemClock, iso
 from bus.records import TradeIntent
@@ -40,6 +40,8 @@ app = typer.Typer(
 app.add_typer(rules.app)
 app.add_typer(steer.app)
 app.add_typer(analysts_report.app)
+app.add_typer(models.app)
+app.command(epilog="Examples: pilot scan; pilot scan --as-of 2024-06-03; pilot scan --evaluate")(scan.scan)
 app.command(epilog="Examples: pilot doctor; pilot --profile ./mine.toml doctor --json")(doctor.doctor)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

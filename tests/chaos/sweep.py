@@ -33,6 +33,9 @@ NEVER: dict[str, str] = dict.fromkeys(
     workloads.told("scanner.invalidate"), "the scanner takes nothing back; the message is for scanners that do"
 ) | dict.fromkeys(
     workloads.told("executor.count_requests"), "only for a store that goes away in the middle of reconciling"
+) | dict.fromkeys(
+    workloads.both("pilot.pin", "pilot.unpin", "pilot.write_report"),
+    "a file of the operator's about the ranking: it concerns no order, and no process waits for it"
 )  # fmt: skip
 """Points that the list spells out because the process may send the message, and that no process passes, with why."""
 RUN_BY = {"broker": "executor.1", "scan": "scanner.1", "supervisor": "llm.1"}  # whose death leads to the point
@@ -68,7 +71,8 @@ def names() -> list[str]:
 
 def all_names() -> list[str]:
     """Return these and the operator's."""
-    return sorted([*names(), *(name for name in points.names() if name.startswith("pilot."))])
+    operators = (name for name in points.names() if name.startswith("pilot.") and name not in NEVER)
+    return sorted([*names(), *operators])
 
 
 def plan(wanted: Iterable[str], action: str, dice: random.Random) -> list[Job]:
