@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from bus.frame import Day, Id, LongText, Text
+from bus.frame import Day, Id, LongText, Moment, Text
 from bus.frame import Message as Message
 from bus.records import AccountDay, AccountMark, Certificate, EquitySample, Order, OrderPlan, Signal, TradeIntent
 from bus.tokens import ReserveTokens as ReserveTokens
@@ -58,6 +58,7 @@ class Propose(Message, frozen=True, kw_only=True, tag=True):
     trade_date: Day
     source: Source = "scanner"
     ttl_minutes: Annotated[int, Meta(ge=1, le=1_440)] = 240
+    expires_at: Moment | None = None  # at the latest, however late this arrives
 
 
 class Invalidate(Message, frozen=True, kw_only=True, tag=True):
@@ -217,13 +218,14 @@ class RaiseHalt(Message, frozen=True, kw_only=True, tag=True):
 class GrantRequests(Message, frozen=True, kw_only=True, tag=True):
     """Ask for a block of the day's requests before making them: granted counts as used, whatever happens.
 
-    `flatten` may use the reserve. Refused as a whole when it does not fit.
+    `flatten` may use the reserve. Refused as a whole when it does not fit, or leaves fewer than `kept` for others.
     """
 
     day: Day
     reads: Annotated[int, Meta(ge=0, le=10_000)]
     writes: Annotated[int, Meta(ge=0, le=10_000)]
     purpose: Literal["work", "flatten"] = "work"
+    kept: Annotated[int, Meta(ge=0, le=100_000)] = 0
 
 
 class ReturnRequests(Message, frozen=True, kw_only=True, tag=True):
@@ -333,7 +335,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
 
 MAY_SEND: dict[Role, tuple[type[Message], ...]] = {
-    Role.SCANNER: (Beat, Propose, Invalidate, Report),
+    Role.SCANNER: (Beat, Propose, Invalidate, GrantRequests, ReturnRequests, Report),
     Role.LLM: (Beat, Decide, AnalysisFailed, Release, ReserveTokens, SettleTokens, Report),
     Role.EXECUTOR: (
         Beat, Release, Reject, ReserveOrder, OrderOpened, OrderFailed, OrderUnknown, StartDay, RaiseMarks,

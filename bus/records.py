@@ -26,7 +26,7 @@ class Signal(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     symbol: str
     timeframe: str
-    bar_time: str  # close of the newest bar used; for D1 its date, YYYY-MM-DD
+    bar_time: str  # opening of the newest bar used, 2026-02-16T08:00Z; of D1 its date, 2026-02-16
     score: float
     confidence: Literal["high", "medium", "low"]
     score_gap: float  # distance to the next rank

@@ -112,7 +112,7 @@ def grant_requests(writer: Writer, sender: Peer, body: messages.GrantRequests) -
     if body.day not in (days := rules.days_of(writer.now)):
         raise Refused(f"day {body.day} is not the firm's day at {clock.iso(writer.now)}; it is {' or '.join(days)}")
     limits, is_work = rules.requests, body.purpose == "work"
-    allowed = limits.per_day - limits.reserve * is_work
+    allowed = limits.per_day - limits.reserve * is_work - body.kept
     allowed_writes = limits.writes_per_day - limits.writes_reserve * is_work
     for key in _keys(writer):
         reads, writes = writer.read.requests(key)

@@ -59,6 +59,8 @@ def _done(writer: Writer, intent_id: str) -> Answer:
 
 
 def propose(writer: Writer, sender: Peer, body: messages.Propose) -> Answer:
+    if body.expires_at is not None and body.expires_at <= clock.iso(writer.now):
+        raise Refused(f"it came too late: it was to be traded before {body.expires_at}")
     intent = writer.decisions.insert_intent(body, sender, writer.now)
     if intent is None:
         return Outcome.ALREADY, "this pair, bar and source were proposed before", None

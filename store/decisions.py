@@ -85,7 +85,7 @@ class DecisionStore:
             signal_json=signal_json,
             source=proposed.source,
             claim_ttl_minutes=self._claim_ttl_minutes,
-            expires_at=clock.iso(now + timedelta(minutes=proposed.ttl_minutes)),
+            expires_at=min(clock.iso(now + timedelta(minutes=proposed.ttl_minutes)), proposed.expires_at or "9"),
             idempotency_key=key,
         )
         # SQLite takes plain text, not an enumeration of it.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import struct
 import zlib
@@ -124,7 +125,8 @@ class Cache:
 
     def append(self, rows: Sequence[Row]) -> None:
         """Put bars behind the newest one, durably. Raises ScanError when that fails; a part may stand then."""
-        assert all(a.time < b.time for a, b in zip([*self.rows[-1:], *rows], rows, strict=False)), "bars are appended"
+        behind = itertools.pairwise([*self.rows[-1:], *rows])
+        assert all(a.time < b.time for a, b in behind), "bars are appended"
         if not rows:
             return
         content, crc = _encoded(rows, self._crc)

@@ -6,12 +6,42 @@ right. Looks cost nothing while nothing can be new: see `actors.market.inputs`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from actors.market import intervals
 from actors.market.intervals import Interval
 
 HOUR = timedelta(hours=1)
+
+
+class Schedule:
+    """The next look of each timeframe. All are due at the start; of several at once the shortest goes first."""
+
+    def __init__(self, timeframes: Sequence[Interval], *, settle_s: float, longest_s: float) -> None:
+        self._settle_s = settle_s
+        self._longest_s = longest_s
+        begin = datetime.min.replace(tzinfo=UTC)
+        self._next = dict.fromkeys(sorted(timeframes, key=intervals.LENGTH.__getitem__), begin)
+        self._slept_to = begin
+
+    def due(self, now: datetime) -> list[Interval]:
+        """Return what is to be looked at: what the last sleep was for, and what the clock says."""
+        return [one for one, at in self._next.items() if at <= max(now, self._slept_to)]
+
+    def looked(self, timeframe: Interval, now: datetime, *, again_s: float | None = None) -> timedelta:
+        """Note a look, and return how long it is until the next one: `again_s`, or as the cadence has it."""
+        if again_s is None:
+            at = next_look(timeframe, now, settle_s=self._settle_s, longest_s=self._longest_s)
+        else:
+            at = now + timedelta(seconds=again_s)
+        self._next[timeframe] = at
+        return at - now
+
+    def sleep_s(self, now: datetime) -> float:
+        """Return how long to sleep until the next look, in seconds."""
+        self._slept_to = min(self._next.values())
+        return max(0.0, (self._slept_to - now).total_seconds())
 
 
 def next_look(interval: Interval, now: datetime, *, settle_s: float, longest_s: float) -> datetime:

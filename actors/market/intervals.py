@@ -12,6 +12,14 @@ Interval = Literal["D1", "H4", "H1"]
 LENGTH: dict[Interval, timedelta] = {"D1": timedelta(days=1), "H4": timedelta(hours=4), "H1": timedelta(hours=1)}
 
 
+def opening(interval: Interval, text: str) -> datetime:
+    """Return when the bar of this name opened. Raises ValueError for a text that `bar_time` does not write."""
+    moment = datetime.fromisoformat(text)
+    if (moment.tzinfo is None) != (interval == "D1"):
+        raise ValueError(f"{text!r} is no time of a {interval} bar")
+    return moment.replace(tzinfo=UTC)
+
+
 def bar_time(interval: Interval, opened: datetime) -> str:
     """Return the text of a bar's time: the trade date of D1, else the opening, RFC 3339 in UTC to the minute."""
     moment = opened.astimezone(UTC)

@@ -12,8 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from actors.market import durable
+from actors.market.intervals import Interval
 
-NAME = "last_scan.json"
+NAME = "last_scan.json"  # of D1; of another timeframe last_scan.H4.json
 BYTES_MAX = 100_000
 
 
@@ -25,15 +26,21 @@ class LastScan(Struct, frozen=True, kw_only=True):
     finished_at: str
     model_id: str
     symbols: tuple[str, ...]  # proposed, best first
+    stamp: str = ""  # what its look saw: see actors.market.inputs; "": no look can know
 
 
-def read(folder: Path) -> LastScan | None:
-    """Return the last finished scan, or None when there was none.
+def name_of(timeframe: Interval) -> str:
+    """Return the name of the mark of a timeframe."""
+    return NAME if timeframe == "D1" else f"last_scan.{timeframe}.json"
+
+
+def read(folder: Path, timeframe: Interval = "D1") -> LastScan | None:
+    """Return the last finished scan of a timeframe, or None when there was none.
 
     Raises:
         ValueError: the mark is there but cannot be read.
     """
-    path = folder / NAME
+    path = folder / name_of(timeframe)
     try:
         if path.stat().st_size > BYTES_MAX:
             raise ValueError(f"{path}: larger than {BYTES_MAX} bytes")
@@ -44,7 +51,7 @@ def read(folder: Path) -> LastScan | None:
         raise ValueError(f"{path}: {error}") from error
 
 
-def write(folder: Path, scan: LastScan) -> None:
+def write(folder: Path, scan: LastScan, timeframe: Interval = "D1") -> None:
     """Put the mark durably in place. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    durable.write(folder / NAME, msgspec.json.format(msgspec.json.encode(scan)))
+    durable.write(folder / name_of(timeframe), msgspec.json.format(msgspec.json.encode(scan)))

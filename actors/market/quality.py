@@ -20,10 +20,10 @@ from actors.market.errors import BadBar, BadBars
 from actors.market.intervals import Interval
 from actors.market.sessions import Holidays
 
-RANGE_RATIO_MAX = 0.25  # high over low in one bar; the franc's worst day of 2015 was near 0.3 on some screens only
+RANGE_RATIO_MAX = 0.25  # high over low in one bar; beyond it is a broken tick, or a day on which nobody should trade
 REWRITE_RATIO_MAX = 0.0005  # 5 pips of EURUSD: late ticks move a finished bar by less
-# Trading time that may be missing between two bars: a bank holiday of some brokers, a pause for maintenance.
-HOLE_S_MAX: dict[Interval, float] = {"D1": 24 * 3_600.0, "H4": 8 * 3_600.0, "H1": 4 * 3_600.0}
+# Trading time that may be missing between two bars: Easter's two bank holidays of some brokers, a pause of an evening.
+HOLE_S_MAX: dict[Interval, float] = {"D1": 48 * 3_600.0, "H4": 8 * 3_600.0, "H1": 4 * 3_600.0}
 
 
 class Refused(NamedTuple):

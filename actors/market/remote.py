@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from actors.market import intervals, quality, sessions
+from actors.market import quality, sessions, spans
 from actors.market.cache import Cache, Owner, Row
 from actors.market.errors import BadBars
 from actors.market.intervals import Interval
@@ -20,8 +20,6 @@ from actors.market.sessions import Holidays
 if TYPE_CHECKING:
     from actors.market.bars import Bars
 
-OVERLAP_BARS = 3  # finished bars that are asked for again, to see that the source still says the same
-SPAN_OF_BARS = 1.5  # calendar time for so many bars: weekends and holidays
 HALF_DAY_S = 43_200
 
 
@@ -62,7 +60,7 @@ class Remote:
             ScanError: the cache cannot be read or written.
         """
         cache = Cache(self._folder, self._owner(symbol, interval))
-        for since, until in pieces(
+        for since, until in spans.pieces(
             cache.rows[-1] if cache.rows else None, interval, self._now, window=self._window,
             piece_bars=self.fetcher.piece_bars, holidays=self._holidays,
         ):  # fmt: skip
@@ -74,7 +72,7 @@ class Remote:
         return Owner(source=self.fetcher.name, origin=self.fetcher.origin, symbol=symbol, interval=interval)
 
     def _take(self, cache: Cache, symbol: str, interval: Interval, since: datetime, rows: Sequence[Row]) -> None:
-        asked_again = [row for row in cache.rows[-OVERLAP_BARS:] if row.opened >= since]
+        asked_again = [row for row in cache.rows[-spans.OVERLAP_BARS :] if row.opened >= since]
         if reason := quality.rewritten(asked_again, rows):
             self.quarantined.append((symbol, "history", f"rewrites history: {reason}"))
             raise BadBars(
@@ -85,29 +83,6 @@ class Remote:
             prices = " ".join(f"{name} {value}" for name, value in zip(Row._fields[1:], one.row[1:], strict=True))
             self.quarantined.append((symbol, f"{one.row.opened:%Y-%m-%dT%H:%MZ} {prices}", one.reason))
         cache.append(good)
-
-
-def pieces(
-    last: Row | None, interval: Interval, now: datetime, *, window: int, piece_bars: int, holidays: Holidays = ()
-) -> list[tuple[datetime, datetime]]:
-    """Return the spans to ask for, oldest first, one a request; none when no bar after `last` can have closed.
-
-    The first one reaches back over `OVERLAP_BARS` bars of trading time at least.
-    """
-    length = intervals.LENGTH[interval]
-    if last is None:
-        since = now - SPAN_OF_BARS * window * length
-    elif sessions.next_close(interval, last.opened, holidays) > now:
-        return []
-    else:
-        since = max(last.opened - OVERLAP_BARS * length, now - SPAN_OF_BARS * window * length)
-    since = since.replace(microsecond=0)
-    found: list[tuple[datetime, datetime]] = []
-    while since < now:
-        until = min(now, since + piece_bars * length)
-        found.append((since, until))
-        since = until
-    return found
 
 
 def as_bars(symbol: str, source: str, interval: Interval, rows: Sequence[Row]) -> Bars:

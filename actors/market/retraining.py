@@ -56,7 +56,7 @@ class Retraining:
 
     def want(self, timeframe: str, job: ScanJob) -> None:
         """Ask for a training on the bars that this scan saw."""
-        self._wanted[timeframe] = msgspec.structs.replace(job, train=True, done=None)
+        self._wanted[timeframe] = msgspec.structs.replace(job, train=True, done=None, reads=0)
         self._news.set()
 
     async def run(self) -> None:

@@ -51,13 +51,15 @@ def open_s(since: datetime, until: datetime, holidays: Holidays = ()) -> float:
 def next_close(interval: Interval, opened: datetime, holidays: Holidays = ()) -> datetime:
     """Return when the first bar after the one that opened at `opened` will have closed.
 
-    A bar exists when the market is open at some time of it. Bars keep the distance of the one that is known, so that
-    those of a broker whose day begins elsewhere are found, too.
+    An H4 or H1 bar exists when the market is open at some time of it, a D1 bar when the date that most of it lies in is
+    a trading day. Bars keep the distance of the one that is known, so that those of a broker whose day begins
+    elsewhere are found, too.
     """
     length = LENGTH[interval]
     begin = opened + length
     for _ in range(BARS_AHEAD_MAX):
-        if open_s(begin, begin + length, holidays) > 0:
+        middle = begin + length / 2
+        if is_trading_day(middle.date(), holidays) if interval == "D1" else open_s(begin, begin + length, holidays):
             break
         begin += length
     return begin + length

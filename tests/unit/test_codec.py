@@ -208,6 +208,13 @@ def test_a_reservation_without_a_key_is_one_of_a_broker_that_knows_no_keys() -> 
     assert (found.idempotency_key, found.figures_mark) == ("", "")
 
 
+def test_a_proposal_and_a_grant_of_an_older_version_have_no_last_moment_and_keep_nothing_for_others() -> None:
+    for kind, name, default in (("Propose", "expires_at", None), ("GrantRequests", "kept", 0)):
+        raw = msgspec.msgpack.decode(codec.encode(TO_STORE[kind]))
+        del raw["body"][name]
+        assert getattr(codec.decode_to_store(msgspec.msgpack.encode(raw)).body, name) == default
+
+
 def test_a_beat_carries_its_leases() -> None:
     envelope = an_envelope(a_peer(), a_beat(Held("i1", 3)))
     found = codec.decode_to_store(codec.encode(envelope))

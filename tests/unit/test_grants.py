@@ -79,6 +79,16 @@ def test_a_block_that_does_not_fit_is_refused_as_a_whole(store: StoreHarness) ->
     assert grant(store, 10, by=MONITOR).outcome is Outcome.APPLIED, "who asks does not matter"
 
 
+def test_who_keeps_requests_for_others_is_refused_before_they_are_touched(store: StoreHarness) -> None:
+    scanner = a_peer(Role.SCANNER)
+    wish = messages.GrantRequests(day=TODAY, reads=100, writes=0, kept=400)
+    grant(store, 1_450)
+    assert store.tell(scanner, wish).outcome is Outcome.APPLIED
+    ack = store.tell(scanner, wish)
+    assert ack.outcome is Outcome.REFUSED and "1550 requests are used and 1550 allowed" in ack.reason
+    assert grant(store, 400).outcome is Outcome.APPLIED, "they are there for those who need them"
+
+
 def test_a_resent_grant_counts_once(store: StoreHarness) -> None:
     body = messages.GrantRequests(day=TODAY, reads=10, writes=1)
     for _ in range(3):
