@@ -20,7 +20,7 @@ from actors.market.job import LeftOut, Ranked, ScanJob
 from actors.market.model import Model
 
 # The columns of the newest bar need 270 bars; the rest lets the recursion of Wilder's RSI forget where it began.
-SCORING_BARS = 1_000
+SCORING_BARS = 500
 
 
 def ranked(
