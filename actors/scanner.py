@@ -17,10 +17,10 @@ from loguru import logger
 from msgspec import structs
 
 from actors.broker.password import password
-from actors.market import cadence, child, grants, inputs, intervals, last_scan
+from actors.market import cadence, child, grants, inputs, intervals, last_scan, retraining
 from actors.market.errors import ScanError
 from actors.market.intervals import Interval
-from actors.market.job import Failed, Fetched, LeftOut, Ranked, ScanJob, ScanResult, Skipped
+from actors.market.job import Failed, Fetched, LeftOut, Ranked, ScanJob, ScanResult, Skipped, Trained
 from bus import actor, clock, failpoints, messages
 from bus.errors import NoAnswer
 from bus.link import Link
@@ -63,6 +63,7 @@ class Scanner(actor.Actor):
         self._retries = dict.fromkeys(self._timeframes, 0)
         self._done: set[Interval] = set()
         self._scans = 0
+        self._retraining = retraining.Retraining(stopping=link.stopping, report=self._report_training)
 
     def beat(self) -> actor.BeatState:
         """Say READY once each timeframe was scanned or skipped, so that a single daily cycle knows when to go on."""
@@ -70,7 +71,12 @@ class Scanner(actor.Actor):
         return actor.BeatState(state=State.READY if is_ready else State.STARTING, progress=self._scans)
 
     async def run(self) -> None:
-        """Look at each timeframe at start and then on its cadence. Raises ConfigError when no scan can ever work."""
+        """Scan until the stop, and train beside it. Raises ConfigError when no scan can ever work."""
+        async with retraining.beside(self._retraining.run()):
+            await self._look_until_the_stop()
+
+    async def _look_until_the_stop(self) -> None:
+        """Look at each timeframe at start and then on its cadence."""
         wanted = self._wanted
         schedule = cadence.Schedule(self._timeframes, settle_s=wanted.settle_s, longest_s=wanted.interval_s)
         while not self.link.stopping.is_set():
@@ -171,6 +177,8 @@ class Scanner(actor.Actor):
         failpoints.reach("scanner.before_scan")  # the whole run of the child process
         result = await child.run(job, stopping=self.link.stopping, limit_s=SCAN_S_MAX)
         failpoints.reach("scanner.after_scan")
+        if isinstance(result, Ranked) and result.is_training_due:
+            self._retraining.want(timeframe, job)
         if result is not None:
             await self._grants.give_back(grant, result.fetched.requests)
         return result
@@ -210,11 +218,15 @@ class Scanner(actor.Actor):
                     text = "; ".join(f"{out.symbol}: {out.reason}" for out in result.left_out)
                     await self._report("warning", "symbols_left_out", f"Left out of the scan: {text}")
                 return result
+            case Trained():
+                raise ScanError("the scan trained a model instead of ranking")
 
     def _log_ranked(self, ranked: Ranked) -> None:
         for note in ranked.notes:
             logger.warning("Scan: {}", note)
         self._log_left_out(ranked.left_out)
+        for out in ranked.same_bets:
+            logger.info("Passed over {}: {}", out.symbol, out.reason)
         made = "loaded" if ranked.trained_s is None else f"trained in {ranked.trained_s:.1f} s"
         logger.bind(model_id=ranked.model_id).info(
             "Ranked {} pairs on the bar of {}: {}; net USD side {:+d}. Model {}; its rank correlation on unseen days "
@@ -310,6 +322,9 @@ class Scanner(actor.Actor):
             await self._ask(report, REPORT_S_MAX)
         except NoAnswer as error:
             logger.warning("Not reported: {}", error)
+
+    async def _report_training(self, text: str) -> None:
+        await self._report("warning", "training_failed", text)
 
     def _today(self) -> str:
         return self.clock.now().date().isoformat()

@@ -18,7 +18,7 @@ class Record(Struct, frozen=True, kw_only=True):
     """Base of all records."""
 
 
-class Signal(Record, frozen=True, kw_only=True):
+class Signal(Record, frozen=True, kw_only=True, omit_defaults=True):
     """One ranked pair of one scan. Source of the scanner fields: blueprint section 4.1.
 
     `confidence` says how clear the ranking is; it is not a probability.
@@ -38,6 +38,7 @@ class Signal(Record, frozen=True, kw_only=True):
     source: str  # the feed the bars came from
     model_id: str
     features: dict[str, float] = {}
+    net_usd: int | None = None  # trades of the scan that buy dollars less those that sell them, if all hints hold
 
 
 class TradeIntent(Record, frozen=True, kw_only=True):

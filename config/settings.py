@@ -57,7 +57,8 @@ BarSource = Literal["broker", "twelvedata", "csv", "parquet", "ecb", "synthetic"
 
 
 class Scanner(Section, frozen=True, kw_only=True):
-    """The ranking of FX pairs. Cadence: blueprint section 6.2. Sources and timeframes: docs/bars.md.
+    """The ranking of FX pairs. Cadence: blueprint section 6.2. Sources and timeframes: docs/bars.md. Model, its
+    training and the limit of correlation: docs/scanner.md.
 
     `sources` are tried in this order. An H4 or H1 intent also ends when the next bar of its kind closes.
     """
@@ -81,6 +82,9 @@ class Scanner(Section, frozen=True, kw_only=True):
     history_bars_min: Annotated[int, Meta(ge=300, le=20_000)] = 1_000
     train_bars_max: Annotated[int, Meta(ge=300, le=20_000)] = 2_600
     seeds: Annotated[int, Meta(ge=1, le=20)] = 3
+    model: Literal["lambdarank", "momentum"] = "lambdarank"
+    retrain_days: Annotated[int, Meta(ge=1, le=365)] = 7  # between the data cut of the model and the newest bar
+    correlation_max: Annotated[float, Meta(gt=0, le=1)] = 0.8  # 1: no limit
 
 
 class LlmEndpoint(Section, frozen=True, kw_only=True):

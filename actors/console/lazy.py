@@ -36,6 +36,8 @@ COMMANDS = {
     "export": ("records", "Write all tables as CSV or Parquet."),
     "rules": ("rules", "Look at the firms' rules."),
     "analysts": ("analysts_report", "Look at what the analysts' verdicts were worth."),
+    "scan": ("scan", "Rank the pairs by hand, or measure the ranking; proposes nothing."),
+    "models": ("models", "Look at the ranking models, or choose one."),
     "doctor": ("doctor", "Check everything that must be right before an account is traded."),
     "verify": ("keeping", "Prove file, journal, states and orders whole."),
     "backup": ("keeping", "Copy the database and prove the copy good."),

@@ -112,7 +112,7 @@ class Cache:
         self.path = path_of(folder, owner)
         self._records = bytearray()  # checked; kept packed, because most of them are only wanted as columns
         self._crc = 0
-        self._header = msgspec.json.encode(owner).ljust(HEADER_BYTES - 1) + b"\n"
+        self._header = _header(owner)
         try:
             content = self._content()
             if content[:HEADER_BYTES] != self._header:
@@ -180,16 +180,8 @@ class Cache:
 
     def _read(self, content: bytes) -> None:
         """Take all records up to the first that is torn or wrong, and cut the file there."""
-        at, before, crc = HEADER_BYTES, -1, 0
-        whole = (len(content) - HEADER_BYTES) // RECORD_BYTES * RECORD_BYTES
-        view = memoryview(content)
-        for time, told in ENDS.iter_unpack(view[HEADER_BYTES : HEADER_BYTES + whole]):
-            crc = zlib.crc32(view[at : at + VALUES.size], self._crc)
-            if crc != told or time <= before:
-                break
-            self._crc, before = crc, time
-            at += RECORD_BYTES
-        self._records += view[HEADER_BYTES:at]
+        records, self._crc, at = _whole(content)
+        self._records += records
         if at == len(content):
             return
         logger.warning("Cut {} bytes off the end of {}: not whole bars", len(content) - at, self.path)
@@ -207,6 +199,39 @@ class Cache:
         durable.write(self.path, self._header + content)
         failpoints.reach("scan.after_replace_bars")
         self._records, self._crc = bytearray(content), crc
+
+
+def read(folder: Path, owner: Owner) -> bytes:
+    """Return the records of this owner's whole bars without touching the file; none when it is missing or foreign.
+
+    Needs no lock: what a writer has only half appended is not read.
+    """
+    try:
+        with path_of(folder, owner).open("rb") as file:
+            content = file.read(FILE_BYTES_MAX + 1)
+    except OSError:
+        return b""
+    if len(content) > FILE_BYTES_MAX or content[:HEADER_BYTES] != _header(owner):
+        return b""
+    return _whole(content)[0]
+
+
+def _header(owner: Owner) -> bytes:
+    return msgspec.json.encode(owner).ljust(HEADER_BYTES - 1) + b"\n"
+
+
+def _whole(content: bytes) -> tuple[bytes, int, int]:
+    """Return all records up to the first that is torn or wrong, the end of their chain, and where that one begins."""
+    at, before, chain = HEADER_BYTES, -1, 0
+    whole = (len(content) - HEADER_BYTES) // RECORD_BYTES * RECORD_BYTES
+    view = memoryview(content)
+    for time, told in ENDS.iter_unpack(view[HEADER_BYTES : HEADER_BYTES + whole]):
+        crc = zlib.crc32(view[at : at + VALUES.size], chain)
+        if crc != told or time <= before:
+            break
+        chain, before = crc, time
+        at += RECORD_BYTES
+    return bytes(view[HEADER_BYTES:at]), chain, at
 
 
 def encoded(rows: Sequence[Row], crc: int = 0) -> tuple[bytes, int]:

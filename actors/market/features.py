@@ -13,10 +13,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from actors.market import windows
 from actors.market.bars import Bars, Floats, pip
 from bus.vocabulary import DecisionSide
 
-LOOKBACK = 270  # bars for the first complete row: 250 volatilities of 20 returns each
+LOOKBACK = windows.LOOKBACK_BARS  # bars for the first complete row
 TREND_FLAT = 0.1  # a weaker trend, in standard deviations of its own window, gives no side
 VOLATILITY_BARS = 20
 

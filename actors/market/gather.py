@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 
-from actors.market import bars, cache, feeds, granted, quality, quarantine
+from actors.market import at_hand, bars, cache, feeds, granted, quality, quarantine, windows
 from actors.market.bars import Bars
 from actors.market.errors import BadBar, BadBars, ScanError, SourceAway
 from actors.market.job import Fetched, LeftOut, ScanJob
@@ -41,6 +41,7 @@ class Gathering:
         self._job = job
         self._window = window
         self._now = moment(job)
+        self._is_at_hand = job.train or job.by_hand  # beside a scan: no lock, no request
         self._holidays = frozenset(date.fromisoformat(day) for day in job.holidays)
         self._granted = granted.Granted(job.reads)
         self._fresh: list[str] = []
@@ -81,9 +82,9 @@ class Gathering:
         raise ScanError(reason, transient=not LATE_FOR_A_MOMENT.isdisjoint(wanted.sources))
 
     def _one_writer(self) -> AbstractContextManager[None]:
-        """Hold the caches' lock, where there is a folder for them."""
+        """Hold the caches' lock, where there is a folder for them and this is not beside a scan."""
         folder = self._job.bars_folder
-        return cache.writing(Path(folder)) if folder else contextlib.nullcontext()
+        return cache.writing(Path(folder)) if folder and not self._is_at_hand else contextlib.nullcontext()
 
     def _write_down(self, source: str, symbol: str, refused: Sequence[tuple[str, str]]) -> None:
         """Put what was refused of a symbol, each with why, into the quarantine."""
@@ -106,12 +107,15 @@ class Gathering:
     # ── files ───────────────────────────────────────────────────────────────
 
     def _of_files(self, name: str) -> list[Bars]:
-        feed = feeds.one(name, self._job.scanner, self._window, self._now)
+        reach = windows.HISTORY_BARS_MAX if self._job.as_of else self._window
+        feed = feeds.one(name, self._job.scanner, reach, self._now)
         today = date.fromisoformat(self._job.today)
         good: list[Bars] = []
         for symbol in self._job.symbols:
             try:
-                found, cut = bars.without_unfinished(feed.bars(symbol, self._job.timeframe), today, self._now)
+                found, cut = bars.without_unfinished(
+                    self._seen(feed.bars(symbol, self._job.timeframe)), today, self._now
+                )
                 good.append(self._checked(found.tail(self._window)))
             except BadBars as error:
                 self._leave_out(name, error)
@@ -119,6 +123,10 @@ class Gathering:
             if cut:
                 self.notes.append(f"{symbol}: the bar of {cut} may not be finished and was not used")
         return good
+
+    def _seen(self, found: Bars) -> Bars:
+        """Return what may be known: on a day of the past nothing that came later."""
+        return found.until(date.fromisoformat(self._job.as_of)) if self._job.as_of else found
 
     def _checked(self, found: Bars) -> Bars:
         """Return the bars. Raises BadBars when they cannot be trusted."""
@@ -129,7 +137,20 @@ class Gathering:
 
     # ── network ─────────────────────────────────────────────────────────────
 
+    def _of_caches(self, name: str) -> list[Bars]:
+        good: list[Bars] = []
+        for found in at_hand.cached(self._job, name):
+            try:
+                if isinstance(found, BadBars):
+                    raise found
+                good.append(self._checked(self._seen(found).tail(self._window)))
+            except BadBars as error:
+                self._leave_out(name, error)
+        return good
+
     def _of_network(self, name: str) -> list[Bars]:
+        if self._is_at_hand:
+            return self._of_caches(name)
         if not self._job.bars_folder:
             raise load.ConfigError(f"the source {name!r} needs a folder for its cache")
         good: list[Bars] = []

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from actors.market import cache, granted, sessions, spans
+from actors.market import cache, granted, sessions, spans, windows
 from actors.market.cache import Owner, Row
 from actors.market.intervals import Interval
 from config.settings import Scanner, Settings
@@ -23,7 +23,6 @@ from config.settings import Scanner, Settings
 CODE = Path(__file__).parent
 NETWORK = ("broker", "twelvedata")
 FILES_MAX = 10_000  # of one folder; more of them are not looked at, and a scan is made
-LOOKBACK_BARS = 270  # actors.market.features.LOOKBACK; a test compares them
 
 
 class View(NamedTuple):
@@ -51,7 +50,7 @@ def reads_needed(settings: Settings, timeframe: Interval, now: datetime, bars: P
     """Return how many requests to the broker a scan may take; 0 when its candles are not wanted or not to be new."""
     if "broker" not in settings.scanner.sources:
         return 0
-    window, holidays = settings.scanner.train_bars_max + LOOKBACK_BARS, holidays_of(settings)
+    window, holidays = windows.bars(settings.scanner, timeframe), holidays_of(settings)
     needed = sum(
         len(spans.pieces(
             _last(bars, owner), timeframe, now, window=window, piece_bars=granted.PIECE_BARS, holidays=holidays

@@ -17,6 +17,10 @@ from config.settings import Broker, Scanner
 class ScanJob(Struct, frozen=True, kw_only=True):
     """One scan to do. `done` is the fingerprint of the last finished scan: the same one again is skipped, and so is one
     of an older bar than `done_bar_time`. `reads` are the requests to the broker that the store has granted for it.
+
+    With `train` a model of the bars is trained and made current, and nothing is ranked. With `by_hand` nothing is
+    written: a model that has to be trained is forgotten again. Both take the bars that are at hand and ask no network.
+    `as_of` is the last day whose bars may be seen.
     """
 
     symbols: tuple[str, ...]
@@ -24,6 +28,9 @@ class ScanJob(Struct, frozen=True, kw_only=True):
     today: str  # UTC date: the clock belongs to the scanner
     models_folder: str
     done: str | None = None
+    train: bool = False
+    by_hand: bool = False
+    as_of: str | None = None
     done_bar_time: str = ""
     timeframe: Interval = "D1"
     now: str = ""  # the same clock, in full; empty: the end of `today`
@@ -71,6 +78,21 @@ class Ranked(Struct, frozen=True, kw_only=True, tag=True):
     net_usd: int
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
+    same_bets: tuple[LeftOut, ...] = ()  # passed over: see `actors.market.correlation`
+    is_training_due: bool = False
+    fetched: Fetched = Fetched()
+
+
+class Trained(Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to a job with `train`: this model is the current one now."""
+
+    model_id: str
+    timeframe: str
+    source: str
+    last_day: str  # its data cut
+    rank_ic: float
+    seconds: float
+    notes: tuple[str, ...] = ()
     fetched: Fetched = Fetched()
 
 
@@ -83,4 +105,4 @@ class Failed(Struct, frozen=True, kw_only=True, tag=True):
     fetched: Fetched = Fetched()
 
 
-ScanResult = Skipped | Ranked | Failed
+ScanResult = Skipped | Ranked | Failed | Trained

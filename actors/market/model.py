@@ -1,7 +1,8 @@
 """The ranking model as files: saved whole, loaded only when it is exactly the one asked for.
 
-Runs in the scanner's child process. A folder `models/<model_id>/` holds one LightGBM text file a seed and `model.json`.
-Never loads a model of other data, other columns, other parameters or another LightGBM; it is trained again instead.
+Runs in the scanner's child process, and in `pilot scan`, which saves nothing. A folder `models/<model_id>/` holds one
+LightGBM text file a seed and `model.json`. Never loads a model of other columns, other parameters or another LightGBM,
+nor for other pairs, another timeframe or source, or for bars older than its data cut: it is trained again instead.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ import hashlib
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-from msgspec import Struct
 
-from actors.market import durable, features, panel
+from actors.market import card as cards
+from actors.market import choice, durable, features, panel
 from actors.market.bars import Bars, Floats
+from actors.market.card import Card
 from actors.market.errors import ModelMismatch
 from bus import failpoints
 from config.load import ConfigError
@@ -27,11 +30,10 @@ from config.load import ConfigError
 if TYPE_CHECKING:
     import lightgbm
 
-FORMAT = 1  # raise it when columns, outcome or grades change their meaning
-MODELS_KEPT = 5
-CARD_BYTES_MAX = 1_000_000
+FORMAT = 2  # raise it when columns, outcome or grades change their meaning
+MODELS_KEPT = 4  # of each timeframe and source, beside the current, the pinned and the new one
 LEFTOVER_S = 3_600.0
-CARD = "model.json"
+KINDS: tuple[choice.Kind, ...] = ("current", "pinned")
 
 # Few, shallow, strongly regularised trees: daily FX holds little to learn and much to memorise.
 PARAMETERS: dict[str, str | int | float | bool] = {
@@ -50,39 +52,6 @@ PARAMETERS: dict[str, str | int | float | bool] = {
     "verbosity": -1,
 }
 ROUNDS = 60
-
-
-class Metrics(Struct, frozen=True, kw_only=True):
-    """How the ranking did on the newest fifth of the history, which its trial models had not seen.
-
-    `rank_ic` is the mean Spearman correlation of score and outcome a day. Expect about zero: no edge is promised.
-    """
-
-    days: int
-    rank_ic: float
-    rank_ic_t: float  # naive t value; overlapping outcomes make the true one smaller
-
-
-class Card(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a saved model is. Everything that must agree before it may be used."""
-
-    format: int
-    model_id: str
-    fingerprint: str
-    source: str
-    symbols: tuple[str, ...]
-    columns: tuple[str, ...]
-    first_day: str
-    last_day: str  # the data cut
-    last_known_day: str  # the last day with an outcome: training saw nothing later
-    horizon_bars: int
-    parameters: dict[str, str | int | float | bool]
-    rounds: int
-    seeds: int
-    lightgbm: str
-    gap_terciles: tuple[tuple[float, float], ...]  # of past score gaps, by rank
-    metrics: Metrics
-    files: dict[str, str]  # name -> sha256
 
 
 class Model:
@@ -132,11 +101,6 @@ def fingerprint(all_bars: Sequence[Bars], seeds: int) -> str:
     return digest.hexdigest()
 
 
-def model_id(found_fingerprint: str) -> str:
-    """Return the name of the model with this fingerprint: `lgbm-` and 12 hexadecimal digits."""
-    return f"lgbm-{found_fingerprint[:12]}"
-
-
 def save(folder: Path, card: Card, boosters: Sequence[lightgbm.Booster]) -> Model:
     """Write a model beside the others in one step, replace one of the same name, drop the oldest, and return it."""
     failpoints.reach("model.before_save")  # writing a trained model
@@ -150,7 +114,7 @@ def save(folder: Path, card: Card, boosters: Sequence[lightgbm.Booster]) -> Mode
         durable.write_in_place(temporary / f"seed_{seed}.txt", content)
         files[f"seed_{seed}.txt"] = hashlib.sha256(content).hexdigest()
     card = msgspec.structs.replace(card, files=files)
-    durable.write_in_place(temporary / CARD, msgspec.json.format(msgspec.json.encode(card)))
+    durable.write_in_place(temporary / cards.NAME, msgspec.json.format(msgspec.json.encode(card)))
     durable.sync_folder(temporary)
     # A folder cannot be renamed onto one that holds files. Dying between the two costs one training, nothing else.
     failpoints.reach("model.before_replace")  # removing the model of that name and renaming the new one
@@ -163,24 +127,26 @@ def save(folder: Path, card: Card, boosters: Sequence[lightgbm.Booster]) -> Mode
     return Model(card, boosters)
 
 
-def load(folder: Path, wanted_fingerprint: str) -> Model | None:
-    """Return the saved model with this fingerprint, or None when there is none.
+def switch(folder: Path, card: Card) -> None:
+    """Make a saved model the current one of its timeframe and source. Raises OSError."""
+    failpoints.reach("model.before_switch")  # pointing at the new model; until then scans use the old one
+    choice.write(folder, "current", choice.Choice(model_id=card.model_id, timeframe=card.timeframe, source=card.source))
+    failpoints.reach("model.after_switch")
+
+
+def load(folder: Path, wanted_id: str) -> Model:
+    """Return the saved model of this name.
 
     Raises:
-        ModelMismatch: there is one of that name, but it is damaged, or made by other code or another LightGBM.
+        ModelMismatch: there is none, or it is damaged, or made by other code or another LightGBM.
     """
     import lightgbm
 
-    place = folder / model_id(wanted_fingerprint)
+    place = folder / wanted_id
     if not place.is_dir():
-        return None
-    try:
-        if (place / CARD).stat().st_size > CARD_BYTES_MAX:
-            raise ModelMismatch(f"{place.name}: {CARD} is larger than {CARD_BYTES_MAX} bytes")
-        card = msgspec.json.decode((place / CARD).read_bytes(), type=Card)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ModelMismatch(f"{place.name}: {CARD} cannot be read: {error}") from error
-    _require_same(card, wanted_fingerprint, lightgbm.__version__)
+        raise ModelMismatch(f"there is no model {wanted_id}")
+    card = cards.read(place)
+    _require_same(card, lightgbm.__version__)
     boosters = []
     for name in (f"seed_{seed}.txt" for seed in range(card.seeds)):
         try:
@@ -190,14 +156,33 @@ def load(folder: Path, wanted_fingerprint: str) -> Model | None:
         if hashlib.sha256(content).hexdigest() != card.files.get(name):
             raise ModelMismatch(f"{place.name}: {name} is not the file that was saved")
         boosters.append(lightgbm.Booster(model_str=content.decode()))
-    os.utime(place)  # in use: the last to be dropped
     return Model(card, boosters)
 
 
-def _require_same(card: Card, wanted_fingerprint: str, lightgbm_version: str) -> None:
+def require_fit(card: Card, all_bars: Sequence[Bars]) -> None:
+    """Refuse a model for bars that it must not rank.
+
+    Raises:
+        ModelMismatch: another timeframe or source, a pair that it was not trained with, or bars that end before its
+            data cut: it would know their future.
+    """
+    newest = all_bars[0]
+    for name, found, wanted in (
+        ("timeframe", card.timeframe, newest.interval), ("source", card.source, newest.source),
+    ):  # fmt: skip
+        if found != wanted:
+            raise ModelMismatch(f"{card.model_id}: {name} was {found!r}; needed {wanted!r}")
+    if strangers := sorted({bars.symbol for bars in all_bars} - set(card.symbols)):
+        raise ModelMismatch(f"{card.model_id} was not trained with {', '.join(strangers)}")
+    if card.last_day > newest.bar_time:
+        raise ModelMismatch(
+            f"{card.model_id} was trained with bars up to {card.last_day}; the newest to rank is of {newest.bar_time}"
+        )
+
+
+def _require_same(card: Card, lightgbm_version: str) -> None:
     wanted: dict[str, object] = {
         "format": FORMAT,
-        "fingerprint": wanted_fingerprint,
         "columns": features.COLUMNS,
         "parameters": PARAMETERS,
         "rounds": ROUNDS,
@@ -216,11 +201,20 @@ def _short(value: object) -> str:
 
 
 def _prune(folder: Path, *, keep: str) -> None:
-    """Drop all but the newest models, and what a killed training left behind."""
-    models = [place for place in folder.glob("lgbm-*") if place.is_dir() and place.name != keep]
-    models.sort(key=lambda place: place.stat().st_mtime, reverse=True)
-    for place in models[MODELS_KEPT - 1 :]:
-        shutil.rmtree(place, ignore_errors=True)
-    for place in folder.glob(".lgbm-*.tmp"):
+    """Drop what a killed training left behind, and all but the newest models that no pointer names."""
+    named = {one.model_id for kind in KINDS for one in choice.read_all(folder, kind)} | {keep}
+    seen: Counter[tuple[str, str]] = Counter()
+    for place in cards.places(folder):
+        if place.name in named:
+            continue
+        try:
+            found = cards.read(place)
+            group = (found.timeframe, found.source)
+        except ModelMismatch:
+            group = ("", "")  # of an older release, or damaged
+        seen[group] += 1
+        if seen[group] > MODELS_KEPT:
+            shutil.rmtree(place, ignore_errors=True)
+    for place in folder.glob(f".{cards.PREFIX}*.tmp"):
         if time.time() - place.stat().st_mtime > LEFTOVER_S:
             shutil.rmtree(place, ignore_errors=True)

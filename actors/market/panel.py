@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
+from numpy.typing import NDArray
 
 from actors.market import features
-from actors.market.bars import Bars, Dates, Floats
+from actors.market.bars import Bars, Floats, Times, to_datetime
 from actors.market.errors import ScanError
+from actors.market.intervals import Interval, bar_time
 
-HORIZON_BARS = 5  # the result is measured one trading week ahead
+HORIZON_BARS = 5  # the result is measured so many bars ahead: of D1 one trading week
+
+
+Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -23,14 +28,20 @@ class Panel:
     """Columns of all pairs on common days, oldest first; every number is finite."""
 
     symbols: tuple[str, ...]
-    days: Dates  # (days,)
+    interval: Interval
+    days: Times  # (days,): the openings of the bars, whatever their length
     columns: Floats  # (days, pairs, len(features.COLUMNS))
+    direction: Floats  # (days, pairs): +1, -1 or 0, the side of the trend rule
     outcome: Floats  # (days, pairs): see `outcomes`; the newest HORIZON_BARS days are NaN, not known yet
 
     @property
     def known(self) -> int:
         """How many days, from the oldest, have an outcome."""
         return max(0, len(self.days) - HORIZON_BARS)
+
+    def label(self, at: int) -> str:
+        """Return the text of a bar's time, as signals carry it."""
+        return bar_time(self.interval, to_datetime(self.days[at]))
 
 
 def build(all_bars: Sequence[Bars]) -> Panel:
@@ -39,7 +50,7 @@ def build(all_bars: Sequence[Bars]) -> Panel:
     Raises:
         ScanError: the pairs share too few days to compute anything.
     """
-    days: Dates = reduce(np.intersect1d, [bars.time for bars in all_bars])
+    days: Times = reduce(np.intersect1d, [bars.time for bars in all_bars])
     rows = [np.searchsorted(bars.time, days) for bars in all_bars]
     own = np.stack([features.own_columns(bars)[at] for bars, at in zip(all_bars, rows, strict=True)], axis=1)
     columns = np.concatenate([own, features.across(own)], axis=2)
@@ -48,9 +59,17 @@ def build(all_bars: Sequence[Bars]) -> Panel:
     if not complete.any() or not complete[-1]:
         raise ScanError(f"{len(all_bars)} pairs share {len(days)} days; not enough to compute the newest day's columns")
     trend = np.stack([features.trend(np.log(bars.close))[at] for bars, at in zip(all_bars, rows, strict=True)], axis=1)
-    result = outcomes(logs, features.direction(trend), own[:, :, features.OWN.index("vol_20")])
+    direction = features.direction(trend)
+    result = outcomes(logs, direction, own[:, :, features.OWN.index("vol_20")])
     symbols = tuple(bars.symbol for bars in all_bars)
-    return Panel(symbols, days[complete], columns[complete], result[complete])
+    return Panel(
+        symbols, all_bars[0].interval, days[complete], columns[complete], direction[complete], result[complete]
+    )
+
+
+def whole(values: Floats) -> Flags:
+    """Return which rows of (days, pairs) hold numbers only."""
+    return np.asarray(np.isfinite(values).all(axis=1), dtype=np.bool_)
 
 
 def outcomes(log_close: Floats, direction: Floats, volatility: Floats) -> Floats:

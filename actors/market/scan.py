@@ -10,22 +10,17 @@ import hashlib
 import os
 import sys
 import threading
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 import msgspec
 
-from actors.market.errors import ModelMismatch, ScanError
-from actors.market.job import Failed, Ranked, ScanJob, ScanResult, Skipped
+from actors.market.errors import ScanError
+from actors.market.job import Failed, ScanJob, ScanResult, Skipped
 from bus import failpoints
 from config.load import ConfigError
 
 if TYPE_CHECKING:
-    from actors.market.bars import Bars
     from actors.market.gather import Gathering
-    from actors.market.model import Model
-    from actors.market.panel import Panel
 
 JOB_BYTES_MAX = 1_000_000
 
@@ -65,9 +60,9 @@ def _end_with_parent() -> NoReturn:
 def scan(job: ScanJob) -> ScanResult:
     """Return the ranking of the newest common bar, or that it was done already, or why there is none."""
     # Here and below: numpy and LightGBM are imported after the thread limits stand in the environment.
-    from actors.market import features, gather
+    from actors.market import gather, windows
 
-    gathering = gather.Gathering(job, job.scanner.train_bars_max + features.LOOKBACK)
+    gathering = gather.Gathering(job, windows.bars(job.scanner, job.timeframe))
     left_out = gathering.left_out
     result: ScanResult
     try:
@@ -81,32 +76,17 @@ def scan(job: ScanJob) -> ScanResult:
 
 
 def _scan(job: ScanJob, gathering: Gathering) -> ScanResult:
-    from actors.market import model, panel, ranking
+    from actors.market import rating, training
 
-    wanted, notes, left_out = job.scanner, gathering.notes, gathering.left_out
+    notes, left_out = gathering.notes, gathering.left_out
     good = gathering.bars()
+    if job.train:
+        return training.trained(job, good, notes)
     bar_time = good[0].bar_time
     fingerprint = scan_fingerprint(job, bar_time)
     if is_done(job, fingerprint, bar_time):
         return Skipped(fingerprint=fingerprint, bar_time=bar_time)
-    model.require_lightgbm()
-    found = panel.build(good)
-    ranker, trained_s = _model(Path(job.models_folder), good, found, wanted.seeds, notes)
-    scores = ranker.scores(found.columns[-1])
-    terciles = ranker.card.gap_terciles
-    signals = ranking.top(good, scores, top_k=wanted.top_k, gap_terciles=terciles, model_id=ranker.card.model_id)
-    return Ranked(
-        fingerprint=fingerprint,
-        bar_time=bar_time,
-        signals=signals,
-        pairs=len(good),
-        model_id=ranker.card.model_id,
-        trained_s=trained_s,
-        rank_ic=ranker.card.metrics.rank_ic,
-        net_usd=ranking.net_usd(signals),
-        left_out=tuple(left_out),
-        notes=tuple(notes),
-    )
+    return rating.ranked(job, good, fingerprint=fingerprint, left_out=left_out, notes=notes)
 
 
 def is_done(job: ScanJob, fingerprint: str, bar_time: str) -> bool:
@@ -128,28 +108,13 @@ def scan_fingerprint(job: ScanJob, bar_time: str) -> str:
     """
     from actors.market import features, model, panel
 
-    # The cadence changes no ranking, and neither do the other timeframes.
-    settings = msgspec.structs.replace(job.scanner, interval_s=1.0, settle_s=0.0, timeframes=(job.timeframe,))
+    # Cadence and training change no ranking, and neither do the other timeframes.
+    settings = msgspec.structs.replace(
+        job.scanner, interval_s=1.0, settle_s=0.0, timeframes=(job.timeframe,), retrain_days=1
+    )
     making = (model.FORMAT, features.COLUMNS, features.TREND_FLAT, panel.HORIZON_BARS, model.PARAMETERS, model.ROUNDS)
     about = (bar_time, sorted(job.symbols), settings, making)
     return hashlib.sha256(msgspec.json.encode(about)).hexdigest()
-
-
-def _model(folder: Path, good: list[Bars], found: Panel, seeds: int, notes: list[str]) -> tuple[Model, float | None]:
-    """Return the saved model of exactly these bars, else train and save one; and the seconds that took."""
-    from actors.market import model, train
-
-    wanted = model.fingerprint(good, seeds)
-    try:
-        saved = model.load(folder, wanted)
-    except ModelMismatch as error:
-        notes.append(f"saved model refused, trained again: {error}")
-        saved = None
-    if saved is not None:
-        return saved, None
-    started = time.monotonic()
-    card, boosters = train.train(found, source=good[0].source, fingerprint=wanted, seeds=seeds)
-    return model.save(folder, card, boosters), time.monotonic() - started
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.market import features, model
-from actors.market.bars import Floats, to_date
+from actors.market.bars import Floats
+from actors.market.card import Card, Metrics, model_id
 from actors.market.errors import ScanError
 from actors.market.panel import HORIZON_BARS, Panel
 
@@ -24,7 +25,7 @@ TRIAL_SHARE = 0.2  # the newest fifth of the known days is the trial
 TRIAL_DAYS_MIN = 5
 
 
-def train(panel: Panel, *, source: str, fingerprint: str, seeds: int) -> tuple[model.Card, list[lightgbm.Booster]]:
+def train(found: Panel, *, source: str, fingerprint: str, seeds: int) -> tuple[Card, list[lightgbm.Booster]]:
     """Return card and boosters of a model of all known days; trial models of the older days give metrics and terciles.
 
     Raises:
@@ -32,23 +33,24 @@ def train(panel: Panel, *, source: str, fingerprint: str, seeds: int) -> tuple[m
     """
     import lightgbm
 
-    known, cut = panel.known, int(panel.known * (1 - TRIAL_SHARE))
+    known, cut = found.known, int(found.known * (1 - TRIAL_SHARE))
     if known - cut < TRIAL_DAYS_MIN or cut <= HORIZON_BARS:
         raise ScanError(f"only {known} days with an outcome; raise scanner.train_bars_max or bring a longer history")
-    columns, outcome = panel.columns[:known], panel.outcome[:known]
+    columns, outcome = found.columns[:known], found.outcome[:known]
     # Embargo: outcomes of the last days before the cut reach into the trial.
     trial = fit(columns[: cut - HORIZON_BARS], outcome[: cut - HORIZON_BARS], seeds)
     scores = score_days(trial, columns[cut:])
-    card = model.Card(
+    card = Card(
         format=model.FORMAT,
-        model_id=model.model_id(fingerprint),
+        model_id=model_id(fingerprint),
         fingerprint=fingerprint,
+        timeframe=found.interval,
         source=source,
-        symbols=panel.symbols,
+        symbols=found.symbols,
         columns=features.COLUMNS,
-        first_day=str(to_date(panel.days[0])),
-        last_day=str(to_date(panel.days[-1])),
-        last_known_day=str(to_date(panel.days[known - 1])),
+        first_day=found.label(0),
+        last_day=found.label(-1),
+        last_known_day=found.label(known - 1),
         horizon_bars=HORIZON_BARS,
         parameters=model.PARAMETERS,
         rounds=model.ROUNDS,
@@ -112,12 +114,12 @@ def gap_terciles(scores: Floats) -> tuple[tuple[float, float], ...]:
     return tuple((float(a), float(b)) for a, b in zip(low, high, strict=True))
 
 
-def measure(scores: Floats, outcome: Floats) -> model.Metrics:
+def measure(scores: Floats, outcome: Floats) -> Metrics:
     """Return how well scores ranked outcomes, both (days, pairs): mean daily rank correlation and its naive t value."""
     daily = rank_correlation(scores, outcome)
     spread = float(daily.std(ddof=1))
     t = float(daily.mean() / spread * np.sqrt(len(daily))) if spread > 0 else 0.0
-    return model.Metrics(days=len(daily), rank_ic=float(daily.mean()), rank_ic_t=t)
+    return Metrics(days=len(daily), rank_ic=float(daily.mean()), rank_ic_t=t)
 
 
 def rank_correlation(a: Floats, b: Floats) -> Floats:

@@ -518,7 +518,7 @@ ALL: tuple[Workload, ...] = (
     Workload(both("store.create", "store.migrate", "supervisor.ready"), first_start, begins=False),
     Workload(("monitor.after_start_day",), first_start, begins=False),
     # What was renamed is trained: the last point of it needs a training of its own.
-    Workload(("model.before_save", *both("model.replace")), training, begins=False, is_cold=True),
+    Workload(("model.before_save", *both("model.replace", "model.switch")), training, begins=False, is_cold=True),
     Workload(("model.after_save", *told("monitor.start_day", "after_ack")), training, begins=False, is_cold=True),
     Workload(told("scanner.grant_requests"), ranks_candles, begins=False, changes=CANDLES),
     Workload(told("scanner.return_requests"), ranks_candles, begins=False, changes=CANDLES),

@@ -11,8 +11,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from actors.market import card as cards
 from actors.market import model, panel, train
 from actors.market.bars import Bars
+from actors.market.card import Card
 from actors.market.errors import ModelMismatch
 from bus import failpoints
 from config.load import ConfigError
@@ -25,24 +27,23 @@ def pairs() -> list[Bars]:
 
 
 @pytest.fixture(scope="module")
-def trained(pairs: list[Bars]) -> tuple[str, panel.Panel, model.Card, list[Any]]:
+def trained(pairs: list[Bars]) -> tuple[str, panel.Panel, Card, list[Any]]:
     wanted = model.fingerprint(pairs, 2)
     found = panel.build(pairs)
     card, boosters = train.train(found, source="test", fingerprint=wanted, seeds=2)
     return wanted, found, card, boosters
 
 
-def rewrite_card(folder: Path, card: model.Card, **changes: Any) -> None:
-    path = folder / card.model_id / model.CARD
+def rewrite_card(folder: Path, card: Card, **changes: Any) -> None:
+    path = folder / card.model_id / cards.NAME
     old = msgspec.json.decode(path.read_bytes())
     path.write_bytes(msgspec.json.encode(old | changes))
 
 
 def test_a_model_comes_back_with_the_same_scores(tmp_path: Path, trained: Any) -> None:
-    wanted, found, card, boosters = trained
+    _, found, card, boosters = trained
     saved = model.save(tmp_path, card, boosters)
-    loaded = model.load(tmp_path, wanted)
-    assert loaded is not None
+    loaded = model.load(tmp_path, card.model_id)
     assert np.array_equal(loaded.scores(found.columns[-1]), saved.scores(found.columns[-1]))
     assert loaded.card == saved.card
     assert sorted(path.name for path in (tmp_path / card.model_id).iterdir()) == [
@@ -52,8 +53,9 @@ def test_a_model_comes_back_with_the_same_scores(tmp_path: Path, trained: Any) -
     ]
 
 
-def test_no_model_is_none_and_not_an_error(tmp_path: Path) -> None:
-    assert model.load(tmp_path, "0" * 64) is None
+def test_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelMismatch, match="there is no model lgbm-000000000000"):
+        model.load(tmp_path, "lgbm-000000000000")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,8 @@ def test_no_model_is_none_and_not_an_error(tmp_path: Path) -> None:
     [
         ({"lightgbm": "0.0.1"}, "lightgbm was '0.0.1'; needed"),
         ({"columns": ["ret_1"]}, "columns was"),
-        ({"fingerprint": "f" * 64}, "fingerprint was"),
+        ({"fingerprint": "f" * 64}, "with fingerprint ffffffffffff; a folder holds the model it is named after"),
+        ({"model_id": "lgbm-other"}, "the card is of lgbm-other"),
         ({"parameters": {"objective": "regression"}}, "parameters was"),
         ({"format": 0}, "format was 0; needed"),
         ({"rounds": 1}, "rounds was 1; needed"),
@@ -72,43 +75,43 @@ def test_no_model_is_none_and_not_an_error(tmp_path: Path) -> None:
     ],
 )
 def test_a_model_of_another_making_is_refused(tmp_path: Path, trained: Any, changes: dict[str, Any], why: str) -> None:
-    wanted, _, card, boosters = trained
+    _, _, card, boosters = trained
     model.save(tmp_path, card, boosters)
     rewrite_card(tmp_path, card, **changes)
     with pytest.raises(ModelMismatch, match=why):
-        model.load(tmp_path, wanted)
+        model.load(tmp_path, card.model_id)
 
 
 @pytest.mark.parametrize("content", [b"", b"not json", b"\xff\xff"])
 def test_a_card_that_cannot_be_read_is_refused(tmp_path: Path, trained: Any, content: bytes) -> None:
-    wanted, _, card, boosters = trained
+    _, _, card, boosters = trained
     model.save(tmp_path, card, boosters)
-    (tmp_path / card.model_id / model.CARD).write_bytes(content)
+    (tmp_path / card.model_id / cards.NAME).write_bytes(content)
     with pytest.raises(ModelMismatch, match=r"model\.json cannot be read"):
-        model.load(tmp_path, wanted)
+        model.load(tmp_path, card.model_id)
 
 
 def test_a_changed_booster_is_refused(tmp_path: Path, trained: Any) -> None:
-    wanted, _, card, boosters = trained
+    _, _, card, boosters = trained
     model.save(tmp_path, card, boosters)
     path = tmp_path / card.model_id / "seed_1.txt"
     path.write_bytes(path.read_bytes().replace(b"leaf_value=0", b"leaf_value=1", 1) + b" ")
     with pytest.raises(ModelMismatch, match=r"seed_1\.txt is not the file that was saved"):
-        model.load(tmp_path, wanted)
+        model.load(tmp_path, card.model_id)
 
 
 def test_saving_again_replaces_a_damaged_model(tmp_path: Path, trained: Any) -> None:
-    wanted, _, card, boosters = trained
+    _, _, card, boosters = trained
     model.save(tmp_path, card, boosters)
-    (tmp_path / card.model_id / model.CARD).write_bytes(b"")
+    (tmp_path / card.model_id / cards.NAME).write_bytes(b"")
     model.save(tmp_path, card, boosters)
-    assert model.load(tmp_path, wanted) is not None
+    assert model.load(tmp_path, card.model_id).card.files
 
 
 def test_a_training_that_dies_while_saving_leaves_no_model(
     tmp_path: Path, trained: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted, _, card, boosters = trained
+    _, _, card, boosters = trained
 
     def die(path: Path, target: Path) -> None:
         raise failpoints.FailpointError("killed before the rename")
@@ -117,9 +120,10 @@ def test_a_training_that_dies_while_saving_leaves_no_model(
     with pytest.raises(failpoints.FailpointError):
         model.save(tmp_path, card, boosters)
     monkeypatch.undo()
-    assert model.load(tmp_path, wanted) is None
+    with pytest.raises(ModelMismatch, match="there is no model"):
+        model.load(tmp_path, card.model_id)
     model.save(tmp_path, card, boosters)
-    assert model.load(tmp_path, wanted) is not None
+    assert model.load(tmp_path, card.model_id).card.model_id == card.model_id
 
 
 def test_old_models_and_leftovers_are_dropped_and_young_ones_stay(tmp_path: Path, trained: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.market import child, features, model, scan
+from actors.market import card, child, features, model, scan
 from actors.market.errors import ScanError
 from actors.market.job import Failed, Ranked, ScanJob, Skipped
 from bus.records import Signal
@@ -133,7 +133,7 @@ def test_a_second_scan_uses_the_saved_model_and_gives_the_same_signals(tmp_path:
 
 def test_a_damaged_model_is_trained_again_with_a_note_and_the_same_result(tmp_path: Path) -> None:
     cold = ranked(a_job(tmp_path))
-    (tmp_path / "models" / cold.model_id / model.CARD).write_bytes(b"{}")
+    (tmp_path / "models" / cold.model_id / card.NAME).write_bytes(b"{}")
     again = ranked(a_job(tmp_path))
     assert again.trained_s is not None
     assert again.notes[0].startswith("saved model refused, trained again")

@@ -27,6 +27,7 @@ from bus.vocabulary import Outcome, State
 from config.load import ConfigError
 from config.settings import Settings
 from tests.kit import market
+from tests.kit.eventually import eventually_async
 from tests.kit.fake_link import FakeLink, applied
 
 NOW = datetime(2026, 2, 14, 9, 30, tzinfo=UTC)
@@ -316,6 +317,25 @@ async def test_a_new_life_skips_what_the_last_one_finished_and_a_new_bar_is_scan
     third = FakeLink()
     await a_scanner(tmp_path, third).run()
     assert len(third.of(messages.Propose)) == 2
+
+
+async def test_a_scan_whose_model_is_due_is_followed_by_a_training_and_names_what_it_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: list[str]
+) -> None:
+    passed = LeftOut("AUDUSD", "BUY is the same bet as BUY EURUSD")
+    jobs = results(monkeypatch, a_ranking(is_training_due=True, same_bets=(passed,)), None)
+    link = FakeLink()
+
+    async def until_it_trains(seconds: float) -> bool:
+        await eventually_async(lambda: len(jobs) == 2)
+        link.stopping.set()
+        return True
+
+    monkeypatch.setattr(link, "sleep", until_it_trains)
+    await a_scanner(tmp_path, link).run()
+    assert [job.train for job in jobs] == [False, True]
+    assert jobs[1].done is None
+    assert "INFO Passed over AUDUSD: BUY is the same bet as BUY EURUSD\n" in log
 
 
 async def test_symbols_that_were_left_out_are_reported(tmp_path: Path) -> None:

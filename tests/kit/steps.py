@@ -30,6 +30,7 @@ WRAPPERS = {  # the call as it is written: where it is defined
     "durable.write_in_place": "actors/market/durable.py",
     "durable.sync_folder": "actors/market/durable.py",
     "last_scan.write": "actors/market/last_scan.py",
+    "choice.write": "actors/market/choice.py",
     "connection.sync_folder": "store/connection.py",
     "sync_folder": "store/connection.py",
     "_sync_folder": "actors/broker/paper/journal.py",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,3 +170,20 @@ def test_what_analysts_see_of_a_day_does_not_know_the_next_one() -> None:
     cut = bars.until(day)
     longer = Bars.of_closes("EURUSD", "test", bars.time, np.where(bars.time > np.datetime64(day), 9.9, bars.close))
     assert features.for_analysts(cut) == features.for_analysts(longer.until(day))
+
+
+def test_the_page_has_a_formula_for_every_column_in_order() -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "scanner.md").read_text()
+    table = page.partition("<!-- columns: begin -->")[2].partition("<!-- columns: end -->")[0]
+    named: list[str] = []
+    directed: list[str] = []
+    for line in table.splitlines()[3:]:
+        # A bar inside a formula is written \|.
+        _, name, lengths, along, formula, _ = re.split(r"(?<!\\)\|", line)
+        assert formula.strip()
+        stem = name.strip().strip("`")
+        found = [re.sub(r"_n$", f"_{one.strip()}", stem) for one in lengths.split(",")]
+        named += found
+        directed += found if along.strip() == "yes" else []
+    assert tuple(named) == features.COLUMNS
+    assert tuple(directed) == features.DIRECTED

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from actors.market import features, ranking
+from actors.market import correlation, features, ranking
 from actors.market.bars import Bars
 from actors.market.errors import ScanError
 from bus.records import Signal
@@ -21,9 +21,14 @@ def five_bars() -> list[Bars]:
     return [market.some_bars(symbol, seed=seed) for seed, symbol in enumerate(market.FIVE, start=1)]
 
 
-def top(scores: list[float], top_k: int = 3, **changes: Any) -> tuple[Signal, ...]:
-    given: dict[str, Any] = {"top_k": top_k, "gap_terciles": TERCILES, "model_id": "lgbm-test"} | changes
-    return ranking.top(five_bars(), np.array(scores), **given)
+def scored(scores: list[float], gap_terciles: Any = TERCILES) -> ranking.Scored:
+    return ranking.Scored(np.array(scores), gap_terciles, "lgbm-test", 0.01)
+
+
+def top(scores: list[float], top_k: int = 3, *, gap_terciles: Any = TERCILES) -> tuple[Signal, ...]:
+    picks = ranking.top(five_bars(), scored(scores, gap_terciles), top_k=top_k, correlation_max=1.0)
+    assert picks.same_bets == ()
+    return picks.signals
 
 
 def test_too_few_pairs_to_leave_one_out_are_refused() -> None:
@@ -66,10 +71,9 @@ def test_a_model_that_cannot_tell_the_pairs_apart_is_refused() -> None:
 
 
 def test_the_order_of_the_symbols_changes_no_signal() -> None:
-    scores = np.array([0.3, 0.1, 0.5, -0.2, 0.0])
-    given: dict[str, Any] = {"top_k": 3, "gap_terciles": TERCILES, "model_id": "m"}
-    turned = ranking.top(five_bars()[::-1], scores[::-1], **given)
-    assert [s.symbol for s in turned] == [s.symbol for s in ranking.top(five_bars(), scores, **given)]
+    scores = [0.3, 0.1, 0.5, -0.2, 0.0]
+    turned = ranking.top(five_bars()[::-1], scored(scores[::-1]), top_k=3, correlation_max=1.0).signals
+    assert [s.symbol for s in turned] == [s.symbol for s in top(scores)]
 
 
 @pytest.mark.parametrize(
@@ -101,9 +105,7 @@ def test_the_side_follows_the_pairs_own_trend_not_its_score() -> None:
     rising = market.some_bars("EURUSD", drift=0.003)
     falling = market.some_bars("GBPUSD", drift=-0.003)
     other = market.some_bars("USDJPY")
-    found = ranking.top(
-        [rising, falling, other], np.array([1.0, 2.0, 0.0]), top_k=2, gap_terciles=TERCILES, model_id="m"
-    )
+    found = ranking.top([rising, falling, other], scored([1.0, 2.0, 0.0]), top_k=2, correlation_max=1.0).signals
     assert [(s.symbol, s.side_hint) for s in found] == [("GBPUSD", "SELL"), ("EURUSD", "BUY")]
 
 
@@ -114,3 +116,86 @@ def test_net_dollars_count_base_and_quote_and_ignore_holds_and_crosses() -> None
     assert ranking.net_usd([signal("EURUSD", "BUY"), signal("AUDUSD", "BUY")]) == -2
     assert ranking.net_usd([signal("USDJPY", "BUY"), signal("EURUSD", "SELL")]) == 2
     assert ranking.net_usd([signal("USDJPY", "HOLD"), signal("EURGBP", "BUY")]) == 0
+
+
+def test_every_signal_carries_the_net_dollars_of_the_whole_scan() -> None:
+    signals = top([1.0, 0.9, 0.8, 0.0, -1.0])
+    assert {s.net_usd for s in signals} == {ranking.net_usd(signals)}
+
+
+# ── the same bet twice ──────────────────────────────────────────────────────
+
+
+def alike(symbol: str, of: Bars, *, turned: bool = False, seed: int = 1) -> Bars:
+    """Return bars that follow others' closes, or go against them, with a little noise of their own."""
+    noise = np.random.default_rng(seed).normal(0, 0.0005, len(of))
+    logs = np.log(of.close) * (-1 if turned else 1) + noise
+    return Bars.of_closes(symbol, of.source, of.time, np.exp(logs))
+
+
+def limited(all_bars: list[Bars], scores: list[float], top_k: int = 2, correlation_max: float = 0.8) -> ranking.Picks:
+    return ranking.top(all_bars, scored(scores), top_k=top_k, correlation_max=correlation_max)
+
+
+def rising(symbol: str = "EURUSD") -> Bars:
+    return market.some_bars(symbol, drift=0.003)
+
+
+def test_a_pair_that_is_the_same_bet_is_passed_over_for_the_next_and_named_with_the_reason() -> None:
+    first, other, last = rising(), market.some_bars("USDJPY", seed=3), market.some_bars("USDCHF", seed=4)
+    picks = limited([first, alike("GBPUSD", first), other, last], [3.0, 2.0, 1.0, 0.0])
+    assert [s.symbol for s in picks.signals] == ["EURUSD", "USDJPY"]
+    ((symbol, reason),) = [(out.symbol, out.reason) for out in picks.same_bets]
+    assert symbol == "GBPUSD"
+    assert reason.startswith("BUY is the same bet as BUY EURUSD: 0.99 over 60 bars; allowed 0.8 ")
+    # What was passed over is no rank that stayed out for its score: the distance is to the first one below the picks.
+    assert picks.signals[0].drop_distance == pytest.approx(3.0)
+    assert picks.signals[0].score_gap == pytest.approx(1.0)
+    assert picks.signals[0].topk_spread == pytest.approx(2.0)
+
+
+def test_selling_what_moves_against_it_is_the_same_bet_and_buying_it_is_not() -> None:
+    first = rising()
+    against, rest = alike("USDCHF", first, turned=True), market.some_bars("USDJPY", seed=3)
+    picks = limited([first, against, rest], [3.0, 2.0, 1.0], top_k=2)
+    assert (ranking.side_of(first), ranking.side_of(against)) == ("BUY", "SELL")
+    assert [out.symbol for out in picks.same_bets] == ["USDCHF"]
+    signs = correlation.of_bets([first, against], ["BUY", "BUY"])
+    assert signs[0, 1] == pytest.approx(-0.99, abs=0.02)
+
+
+def test_a_pair_without_a_side_may_become_either_bet() -> None:
+    first = rising()
+    for turned in (False, True):
+        found = correlation.of_bets([first, alike("USDCHF", first, turned=turned)], ["BUY", "HOLD"])
+        assert found[0, 1] > 0.9
+
+
+def test_correlation_by_hand_of_the_last_60_bars_only() -> None:
+    one, other = market.some_bars("EURUSD"), market.some_bars("USDJPY", seed=2)
+    steps = [np.diff(np.log(bars.close))[-60:] for bars in (one, other)]
+    by_hand = np.corrcoef(steps[0], steps[1])[0, 1]
+    assert correlation.of_bets([one, other], ["BUY", "SELL"])[0, 1] == pytest.approx(-by_hand)
+    earlier = one.close.copy()
+    earlier[: len(one) - 61] *= 1.5
+    changed = Bars.of_closes("EURUSD", "test", one.time, earlier)
+    assert correlation.of_bets([changed, other], ["BUY", "SELL"])[0, 1] == pytest.approx(-by_hand)
+
+
+def test_with_a_limit_of_1_nothing_is_passed_over() -> None:
+    first = rising()
+    picks = limited([first, alike("GBPUSD", first), market.some_bars("USDJPY")], [3.0, 2.0, 1.0], correlation_max=1.0)
+    assert [s.symbol for s in picks.signals] == ["EURUSD", "GBPUSD"]
+
+
+def test_one_bet_remains_when_all_pairs_are_the_same_and_the_last_is_never_picked() -> None:
+    first = rising()
+    same = [alike(symbol, first, seed=seed) for seed, symbol in enumerate(("GBPUSD", "AUDUSD", "NZDUSD"), start=1)]
+    picks = limited([first, *same], [4.0, 3.0, 2.0, 1.0], top_k=3)
+    assert [s.symbol for s in picks.signals] == ["EURUSD"]
+    assert [out.symbol for out in picks.same_bets] == ["GBPUSD", "AUDUSD"]
+
+
+def test_too_few_common_bars_to_compare_are_refused() -> None:
+    with pytest.raises(ScanError, match="share 60 bars; 61 are needed"):
+        correlation.of_bets([market.some_bars("EURUSD", 60), market.some_bars("USDJPY", 60)], ["BUY", "BUY"])
