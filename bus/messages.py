@@ -343,7 +343,7 @@ MAY_SEND: dict[Role, tuple[type[Message], ...]] = {
         Beat, PositionClosed, Adopt, StartDay, RaiseMarks, SampleEquity, CountRequests, GrantRequests, ReturnRequests,
         RaiseHalt, Report, Sweep,
     ),
-    Role.DASHBOARD: (Beat, Cancel, Report),
+    Role.DASHBOARD: (Beat, Cancel, Pause, Resume, Flatten, Report),
     Role.PAPER: (Beat, Report),
     Role.PILOT: (Cancel, Resolve, Pause, Resume, Flatten, DeclareDay, Attest),
     Role.SUPERVISOR: (ChildExited, Report),

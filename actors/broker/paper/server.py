@@ -1,6 +1,6 @@
 """A web server inside somebody else's event loop: a bound socket, no signal handlers, an orderly end.
 
-Run by the paper process, whose loop also sends beats, and by tests.
+Run by the paper and the dashboard process, whose loops also send beats, and by tests.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ class ExposedProtocol(H11Protocol):
         self.app_state = {**self.app_state, "transport": transport}
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket bound to a loopback address; port 0 takes any free one.
+def bind(
+    host: str, port: int, *, setting: str = "paper.port", change: str = "paper.port and broker.base_url"
+) -> socket.socket:
+    """Return a socket bound to an address; port 0 takes any free one. `setting` and `change` are named when it fails.
 
     Raises:
         ConfigError: the port is taken.
@@ -54,8 +56,8 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         raise ConfigError(
-            f"paper.port {port} on {host} cannot be used ({error.strerror}); end the program that has it, "
-            f"or set paper.port and broker.base_url to another one"
+            f"{setting} {port} on {host} cannot be used ({error.strerror}); end the program that has it, "
+            f"or set {change} to another one"
         ) from error
     bound.listen(BACKLOG)
     return bound

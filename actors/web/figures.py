@@ -1,0 +1,165 @@
+"""The numbers of the first page as gauges, counts and curves. Reads the database for curves only; decides nothing.
+
+Library of the dashboard.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+from markupsafe import Markup
+from msgspec import Struct
+
+from actors.compliance.drawdown import Level as Step
+from actors.compliance.rulebook import RuleSet
+from actors.web import chart, words
+from actors.web.chart import Dot, Level
+from actors.web.picture import Picture
+from actors.web.words import Tone
+from actors.watch.ladder import Standing
+from bus import clock
+from config import dollars
+from config.settings import Settings
+from store.board import Board
+
+POINTS = 160
+LONG_DAYS = 30
+
+
+class Gauge(Struct, frozen=True, kw_only=True):
+    """One limit with what is left of it."""
+
+    name: str
+    left: str
+    detail: str
+    word: str  # what is so bad or good about it, in words: colour alone says nothing
+    tone: Tone
+    bar: Markup
+
+
+class Curve(Struct, frozen=True, kw_only=True):
+    """One chart with its heading and what it says in words."""
+
+    name: str
+    text: str
+    picture: Markup
+
+
+def gauges(found: Picture, rules: RuleSet) -> tuple[Gauge, ...]:
+    """Return a gauge for each loss limit that is known."""
+    if found.account is None:
+        return ()
+    stop, flatten = float(rules.safety.stop_ratio), float(rules.safety.flatten_ratio)
+    marks = ((stop, "stop"), (flatten, "flat"))
+    return tuple(_gauge(found, standing, marks) for standing in found.account.standings)
+
+
+def counts(found: Picture, rules: RuleSet, settings: Settings) -> tuple[Gauge, ...]:
+    """Return a gauge for each thing that is counted: positions, lots, requests, and what the models cost."""
+    volume = sum((held.plan.volume for held in found.holdings), Decimal(0))
+    requests = found.account.requests if found.account else 0
+    gauges = [
+        _count("Open positions", len(found.holdings), rules.positions.open_max),
+        _count("Lots", volume, rules.positions.lots_max),
+        _count("Requests to the broker", requests, rules.requests.per_day - rules.requests.reserve),
+    ]
+    tokens = found.models.tokens + found.models.reserved_tokens
+    micros = found.models.cost_micros + found.models.reserved_micros
+    if settings.llm.day_tokens_max:
+        gauges.append(_count("Tokens of language models", tokens, settings.llm.day_tokens_max))
+    if settings.llm.day_cost_max and (limit := dollars.micros(settings.llm.day_cost_max)):
+        gauges.append(
+            _share("Cost of language models", micros / limit, f"${dollars.text(micros)} of ${settings.llm.day_cost_max}")
+        )
+    return tuple(gauges)
+
+
+def curves(board: Board, found: Picture, rules: RuleSet) -> tuple[Curve, ...]:
+    """Return the account's course today, and over the last weeks with floor and target."""
+    if found.account is None:
+        return ()
+    return (_today(board, found), _weeks(board, found, rules))
+
+
+def fields_of(raw: str) -> dict[str, str]:
+    """Return the fields of a JSON object as text; empty for none."""
+    try:
+        found = msgspec.json.decode(raw, type=dict[str, msgspec.Raw]) if raw else {}
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    return {name: bytes(value).decode().strip('"') for name, value in found.items()}
+
+
+def _gauge(found: Picture, standing: Standing, marks: tuple[tuple[float, str], ...]) -> Gauge:
+    limit, value = standing.limit, standing.value_cents
+    left, floor = (words.money(cents, found.currency) for cents in (limit.room_cents(value), limit.floor_cents))
+    used = words.money(standing.loss_cents, found.currency)
+    whole = words.money(int(limit.amount_cents), found.currency)
+    name = words.name_of(standing)
+    step = standing.level
+    tone: Tone = "bad" if step >= Step.STOP else "warn" if step > Step.OK else "good"
+    detail = f"{used} of {whole} used; floor at {floor}"
+    part = standing.loss_cents / max(1, int(limit.amount_cents))
+    return Gauge(
+        name=name[:1].upper() + name[1:], left=left, detail=detail, word=words.LEVELS[step], tone=tone,
+        bar=chart.gauge(name, part, marks, description=f"{100 * part:.0f}% used, {left} left", tone=tone),
+    )  # fmt: skip
+
+
+def _count(name: str, used: int | Decimal, limit: int | Decimal) -> Gauge:
+    return _share(name, float(used / limit) if limit else 1.0, f"{used:,} of {limit:,}")
+
+
+def _share(name: str, part: float, detail: str) -> Gauge:
+    tone: Tone = "bad" if part >= 1 else "warn" if part >= 0.8 else "good"
+    return Gauge(
+        name=name, left=f"{max(0, 100 - int(100 * part))}% left", detail=detail, word="", tone=tone,
+        bar=chart.gauge(name, part, (), description=f"{detail}", tone=tone),
+    )  # fmt: skip
+
+
+def _today(board: Board, found: Picture) -> Curve:
+    assert found.account is not None
+    since = min((clock.parse(day.starts_at) for day in found.account.days), default=found.now - timedelta(days=1))
+    dots = _dots(board, found, since=since)
+    levels = [
+        Level(cents=one.limit.floor_cents, name="floor", kind="floor")
+        for one in found.account.standings
+        if one.kind == "daily"
+    ][:1]
+    levels += [Level(cents=day.start_balance_cents, name="start", kind="start") for day in found.account.days[:1]]
+    return _curve("Equity today", found, dots, levels, since)
+
+
+def _weeks(board: Board, found: Picture, rules: RuleSet) -> Curve:
+    assert found.account is not None
+    first = clock.parse(board.first_sample_at() or found.account.sample.at)
+    since = max(min(first, found.now - timedelta(days=1)), found.now - timedelta(days=LONG_DAYS))
+    initial_cents = rules.account.initial_balance_cents
+    levels = [
+        Level(cents=one.limit.floor_cents, name="floor", kind="floor")
+        for one in found.account.standings
+        if one.kind == "maximum"
+    ]
+    levels.append(Level(cents=initial_cents, name="start", kind="start"))
+    levels.append(
+        Level(cents=initial_cents + int(rules.target.ratios[0] * initial_cents), name="target", kind="target")
+    )
+    return _curve("Equity, last weeks", found, _dots(board, found, since=since), levels, since)
+
+
+def _dots(board: Board, found: Picture, *, since: datetime) -> list[Dot]:
+    rows = board.curve(since, found.now, POINTS)
+    return [Dot(at=clock.parse(row.at), cents=row.equity_cents) for row in rows]
+
+
+def _curve(name: str, found: Picture, dots: list[Dot], levels: list[Level], since: datetime) -> Curve:
+    text = "No reading of the account in this time."
+    if dots:
+        low, high = min(dot.cents for dot in dots), max(dot.cents for dot in dots)
+        last, lowest, highest = (words.money(cents, found.currency) for cents in (dots[-1].cents, low, high))
+        text = f"Now {last}; between {lowest} and {highest}."
+    shown = chart.curve(name, dots, levels, since=since, until=found.now, description=text)
+    return Curve(name=name, text=text, picture=shown)
