@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 from loguru import logger
 
-from actors.console import analysts_report, asking, doctor, rules, steer, tables, text
+from actors.console import analysts_report, asking, doctor, finding, rules, steer, tables, text, trade
 from bus import messages
 from bus.clock import SystemClock, iso
 from bus.records import TradeIntent
@@ -39,11 +39,11 @@ app = typer.Typer(
 )
 app.add_typer(rules.app)
 app.add_typer(steer.app)
+app.add_typer(trade.app)
 app.add_typer(analysts_report.app)
 app.command(epilog="Examples: pilot doctor; pilot --profile ./mine.toml doctor --json")(doctor.doctor)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-IntentId = Annotated[str, typer.Argument(metavar="ID", help="The intent's id, or the beginning of it.")]
 
 
 @app.callback()
@@ -107,10 +107,10 @@ def intents(
 
 
 @app.command()
-def show(intent_id: IntentId, as_json: AsJson = False) -> None:
+def show(intent_id: finding.IntentId, as_json: AsJson = False) -> None:
     """Show one intent: every field, every transition with its reason, the checks, the order."""
     with asking.database() as (_, reader):
-        story = _story(reader, _full_id(reader, intent_id))
+        story = finding.story(reader, finding.full_id(reader, intent_id))
     if as_json:
         asking.print_json(story)
     else:
@@ -119,15 +119,15 @@ def show(intent_id: IntentId, as_json: AsJson = False) -> None:
 
 @app.command()
 def cancel(
-    intent_id: IntentId,
+    intent_id: finding.IntentId,
     reason: Annotated[str, typer.Option(help="Why. It stands in the journal for good.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Take back an intent that no order was reserved for."""
     why = asking.need(reason, "--reason")
     with asking.database() as (_, reader):
-        full_id = _full_id(reader, intent_id)
-        intent = _story(reader, full_id).intent
+        full_id = finding.full_id(reader, intent_id)
+        intent = finding.story(reader, full_id).intent
     what = f"{full_id} {intent.symbol} {intent.suggested_side or '-'} ({intent.status})"
     asking.consent(f"Cancel {what}?", yes=yes, otherwise="nothing was cancelled")
     ack = asking.ask(messages.Cancel(intent_id=full_id, operator=asking.operator(), reason=why))
@@ -136,7 +136,7 @@ def cancel(
 
 @app.command()
 def resolve(
-    intent_id: IntentId,
+    intent_id: finding.IntentId,
     reason: Annotated[str, typer.Option(help="How you know. It stands in the journal for good.")],
     position: Annotated[str | None, typer.Option(metavar="ID", help="The order became this position.")] = None,
     absent: Annotated[bool, typer.Option("--absent", help="The order is nowhere at the broker.")] = False,
@@ -150,8 +150,8 @@ def resolve(
         asking.fail(f"--position was {wanted!r}; allowed: 1 to {POSITION_ID_CHARS_MAX} characters", ExitCode.USAGE)
     why = asking.need(reason, "--reason")
     with asking.database() as (_, reader):
-        full_id = _full_id(reader, intent_id)
-        story = _story(reader, full_id)
+        full_id = finding.full_id(reader, intent_id)
+        story = finding.story(reader, full_id)
     what = f"position {wanted}" if wanted else "no position at the broker"
     asking.consent(f"{_order_text(story)} is {what}?", yes=yes, otherwise="nothing was changed")
     ack = asking.ask(
@@ -163,36 +163,11 @@ def resolve(
 # ── reading ─────────────────────────────────────────────────────────────────
 
 
-def _full_id(reader: Reader, beginning: str) -> str:
-    """Return the one id that begins so, or end with a clear message."""
-    found = reader.intent_ids(beginning) if beginning else []
-    if beginning in found:
-        return beginning
-    if not found:
-        asking.fail(f"there is no intent {beginning!r}; see: pilot intents", asking.REFUSED)
-    if len(found) > 1:
-        asking.fail(f"{beginning!r} begins {len(found)} ids; write more of it: {', '.join(found[:5])}", asking.REFUSED)
-    return found[0]
-
-
 def _row(reader: Reader, intent: TradeIntent) -> tables.Row:
     moves = reader.transitions(intent.id)
     last = moves[-1] if moves else None
     return tables.Row(
         intent=intent, updated_at=last.at if last else intent.created_at, reason=last.reason if last else ""
-    )
-
-
-def _story(reader: Reader, intent_id: str) -> tables.Story:
-    intent = reader.intent(intent_id)
-    if intent is None:
-        asking.fail(f"intent {intent_id} was deleted a moment ago", asking.REFUSED)
-    return tables.Story(
-        intent=intent,
-        decision=reader.decision(intent_id),
-        order=reader.order(intent_id),
-        transitions=reader.transitions(intent_id),
-        compliance=tables.compliance_of(intent.compliance_snapshot),
     )
 
 

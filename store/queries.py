@@ -19,6 +19,7 @@ from bus.records import (
     AccountDay,
     AccountMark,
     Attestation,
+    Closing,
     DecisionRecord,
     EquitySample,
     Halt,
@@ -281,6 +282,16 @@ class Reader:
             now,
         )
 
+    def closings(self) -> list[Closing]:
+        """Return the orders to close one position that are not carried out: its intent is still opened."""
+        return self._all(
+            Closing, "closings WHERE intent_id IN (SELECT id FROM intents WHERE status = 'opened') ORDER BY asked_at"
+        )
+
+    def closing(self, intent_id: str) -> Closing | None:
+        """Return the operator's order to close an intent's position, carried out or not."""
+        return self._one(Closing, "closings WHERE intent_id = ?", intent_id)
+
     def halt(self, halt_id: int) -> Halt | None:
         """Return a halt, whether it stands or not."""
         return self._one(Halt, "halts WHERE id = ?", halt_id)
@@ -325,6 +336,10 @@ class Reader:
     def store_epoch(self) -> int:
         row = self._db.execute("SELECT value FROM meta WHERE key = 'store_epoch'").get
         return int(str(row)) if row is not None else 0
+
+    def select(self, kind: type[R], tail: str, *given: Any) -> list[R]:
+        """Return rows as records: `tail` is what follows FROM. For the queries that have a file of their own here."""
+        return self._all(kind, tail, *given)
 
     # ── plumbing ────────────────────────────────────────────────────────────
 

@@ -32,18 +32,26 @@ ANSWER_S = 5.0
 profile: dict[str, str | None] = {"name": None}  # `pilot --profile`
 
 
+def settings() -> Settings:
+    """Return the settings, or end with what is wrong with them."""
+    try:
+        return load.settings(profile["name"])
+    except ConfigError as error:
+        fail(str(error), ExitCode.CONFIG)
+
+
 @contextmanager
 def database() -> Iterator[tuple[Settings, Reader]]:
     """Open the database read-only, or end with a clear message."""
+    found = settings()
     try:
-        settings = load.settings(profile["name"])
-        reader = Reader(load.db_path(settings))
+        reader = Reader(load.db_path(found))
     except NoDatabase as error:
         fail(str(error), NO_DATABASE)
     except (ConfigError, DatabaseRefused) as error:
         fail(str(error), ExitCode.CONFIG)
     try:
-        yield settings, reader
+        yield found, reader
     finally:
         reader.close()
 

@@ -46,6 +46,8 @@ def commands(action: str, about: str, operator: str, reason: str) -> tuple[messa
         return (messages.Flatten(operator=operator, reason=reason),)
     if action == "cancel":
         return (messages.Cancel(intent_id=about, operator=operator, reason=reason),)
+    if action == "close":
+        return (messages.Close(intent_id=about, operator=operator, reason=reason),)
     ids = [int(one) for one in about.split(",") if one.isdigit()]
     return tuple(messages.Resume(operator=operator, reason=reason, halt_id=one) for one in ids)
 
@@ -99,7 +101,8 @@ def _cancel(board: Board, now: str, about: str) -> Question:
     line = board.line(about)
     if line is None:
         return Question(
-            action="cancel", about=about, heading="There is no such intent", consequences=(), button="", is_possible=False
+            action="cancel", about=about, heading="There is no such intent", consequences=(), button="",
+            is_possible=False,
         )  # fmt: skip
     may = line.status in CANCELLABLE
     return Question(
@@ -116,4 +119,27 @@ def _cancel(board: Board, now: str, about: str) -> Question:
     )
 
 
-QUESTIONS: dict[str, Ask] = {"pause": _pause, "resume": _resume, "flatten": _flatten, "cancel": _cancel}
+def _close(board: Board, now: str, about: str) -> Question:
+    line, order = board.line(about), board.order(about)
+    if line is None or order is None or line.status != Status.OPENED:
+        return Question(
+            action="close", about=about, heading="There is no open position of that intent", consequences=(),
+            button="", is_possible=False,
+        )  # fmt: skip
+    plan = order.plan
+    what = f"{plan.side} {plan.volume} {plan.symbol}, position {line.position_id}"
+    return Question(
+        action="close",
+        about=about,
+        heading=f"Close {plan.symbol}?",
+        consequences=(
+            f"The monitor closes {what}, at the market's price, whatever it is. This cannot be undone.",
+            "Everything else goes on: other positions stay open, and new orders are sent as before.",
+        ),
+        button="Close this position",
+    )
+
+
+QUESTIONS: dict[str, Ask] = {
+    "pause": _pause, "resume": _resume, "flatten": _flatten, "cancel": _cancel, "close": _close,
+}  # fmt: skip

@@ -12,13 +12,12 @@ import msgspec
 from markupsafe import Markup
 from msgspec import Struct
 
-from actors.compliance.drawdown import Level as Step
 from actors.compliance.rulebook import RuleSet
+from actors.console.room import LimitRoom
 from actors.web import chart, words
 from actors.web.chart import Dot, Level
 from actors.web.picture import Picture
 from actors.web.words import Tone
-from actors.watch.ladder import Standing
 from bus import clock
 from config import dollars
 from config.settings import Settings
@@ -48,22 +47,34 @@ class Curve(Struct, frozen=True, kw_only=True):
 
 
 def gauges(found: Picture, rules: RuleSet) -> tuple[Gauge, ...]:
-    """Return a gauge for each loss limit that is known."""
-    if found.account is None:
-        return ()
-    stop, flatten = float(rules.safety.stop_ratio), float(rules.safety.flatten_ratio)
-    marks = ((stop, "stop"), (flatten, "flat"))
-    return tuple(_gauge(found, standing, marks) for standing in found.account.standings)
+    """Return a gauge for each loss limit that is known, and one for the most that a day may earn."""
+    marks = ((float(rules.safety.stop_ratio), "stop"), (float(rules.safety.flatten_ratio), "flat"))
+    shown = [_gauge(found, limit, marks) for limit in found.room.limits]
+    best = found.room.best_day
+    if best is not None and best.stop_cents is not None and best.cap_cents:
+        part = max(0, best.profit_cents) / best.cap_cents
+        tone: Tone = "warn" if best.room_cents == 0 else "good"
+        said, left, cap = (
+            words.money(cents, found.currency) for cents in (best.profit_cents, best.room_cents or 0, best.cap_cents)
+        )
+        shown.append(
+            Gauge(
+                name="Best day", left=left, detail=f"{said} of {cap} earned today", tone=tone,
+                word="no new orders" if best.room_cents == 0 else "within limits",
+                bar=chart.gauge("Best day", part, marks, description=f"{said} of {cap}", tone=tone),
+            )
+        )  # fmt: skip
+    return tuple(shown)
 
 
 def counts(found: Picture, rules: RuleSet, settings: Settings) -> tuple[Gauge, ...]:
     """Return a gauge for each thing that is counted: positions, lots, requests, and what the models cost."""
     volume = sum((held.plan.volume for held in found.holdings), Decimal(0))
-    requests = found.account.requests if found.account else 0
+    spent = found.room.budget
     gauges = [
         _count("Open positions", len(found.holdings), rules.positions.open_max),
         _count("Lots", volume, rules.positions.lots_max),
-        _count("Requests to the broker", requests, rules.requests.per_day - rules.requests.reserve),
+        _count("Requests to the broker", spent.reads + spent.writes, spent.per_day - spent.reserve),
     ]
     tokens = found.models.tokens + found.models.reserved_tokens
     micros = found.models.cost_micros + found.models.reserved_micros
@@ -71,7 +82,9 @@ def counts(found: Picture, rules: RuleSet, settings: Settings) -> tuple[Gauge, .
         gauges.append(_count("Tokens of language models", tokens, settings.llm.day_tokens_max))
     if settings.llm.day_cost_max and (limit := dollars.micros(settings.llm.day_cost_max)):
         gauges.append(
-            _share("Cost of language models", micros / limit, f"${dollars.text(micros)} of ${settings.llm.day_cost_max}")
+            _share(
+                "Cost of language models", micros / limit, f"${dollars.text(micros)} of ${settings.llm.day_cost_max}"
+            )
         )
     return tuple(gauges)
 
@@ -92,19 +105,20 @@ def fields_of(raw: str) -> dict[str, str]:
     return {name: bytes(value).decode().strip('"') for name, value in found.items()}
 
 
-def _gauge(found: Picture, standing: Standing, marks: tuple[tuple[float, str], ...]) -> Gauge:
-    limit, value = standing.limit, standing.value_cents
-    left, floor = (words.money(cents, found.currency) for cents in (limit.room_cents(value), limit.floor_cents))
-    used = words.money(standing.loss_cents, found.currency)
-    whole = words.money(int(limit.amount_cents), found.currency)
-    name = words.name_of(standing)
-    step = standing.level
-    tone: Tone = "bad" if step >= Step.STOP else "warn" if step > Step.OK else "good"
-    detail = f"{used} of {whole} used; floor at {floor}"
-    part = standing.loss_cents / max(1, int(limit.amount_cents))
+def _gauge(found: Picture, limit: LimitRoom, marks: tuple[tuple[float, str], ...]) -> Gauge:
+    left, floor, used, whole = (
+        words.money(cents, found.currency)
+        for cents in (limit.room_cents, limit.floor_cents, limit.loss_cents, limit.limit_cents)
+    )
+    tone = words.tone_of_level(limit.level)
+    name = words.name_of(limit)
     return Gauge(
-        name=name[:1].upper() + name[1:], left=left, detail=detail, word=words.LEVELS[step], tone=tone,
-        bar=chart.gauge(name, part, marks, description=f"{100 * part:.0f}% used, {left} left", tone=tone),
+        name=name[:1].upper() + name[1:], left=left, detail=f"{used} of {whole} used; floor at {floor}",
+        word=words.LEVELS[limit.level], tone=tone,
+        bar=chart.gauge(
+            name, limit.loss_cents / max(1, limit.limit_cents), marks,
+            description=f"{limit.used_percent}% used, {left} left", tone=tone,
+        ),
     )  # fmt: skip
 
 
@@ -125,9 +139,7 @@ def _today(board: Board, found: Picture) -> Curve:
     since = min((clock.parse(day.starts_at) for day in found.account.days), default=found.now - timedelta(days=1))
     dots = _dots(board, found, since=since)
     levels = [
-        Level(cents=one.limit.floor_cents, name="floor", kind="floor")
-        for one in found.account.standings
-        if one.kind == "daily"
+        Level(cents=one.floor_cents, name="floor", kind="floor") for one in found.room.limits if one.kind == "daily"
     ][:1]
     levels += [Level(cents=day.start_balance_cents, name="start", kind="start") for day in found.account.days[:1]]
     return _curve("Equity today", found, dots, levels, since)
@@ -139,9 +151,7 @@ def _weeks(board: Board, found: Picture, rules: RuleSet) -> Curve:
     since = max(min(first, found.now - timedelta(days=1)), found.now - timedelta(days=LONG_DAYS))
     initial_cents = rules.account.initial_balance_cents
     levels = [
-        Level(cents=one.limit.floor_cents, name="floor", kind="floor")
-        for one in found.account.standings
-        if one.kind == "maximum"
+        Level(cents=one.floor_cents, name="floor", kind="floor") for one in found.room.limits if one.kind == "maximum"
     ]
     levels.append(Level(cents=initial_cents, name="start", kind="start"))
     levels.append(

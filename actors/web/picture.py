@@ -1,7 +1,6 @@
 """What is true now, in one record: the account with its limits, the intents, the processes, what stands in the way.
 
-Library of the dashboard. Reads the store's database; never asks the broker, never writes. The limits are worked out by
-the functions that the monitor uses.
+Library of the dashboard. Reads the store's database; never asks the broker, never writes, has no formula of its own.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from msgspec import Struct
 
 from actors.compliance import day as firm_day
 from actors.compliance.rulebook import RuleSet
-from actors.watch import ladder
-from actors.watch.ladder import Standing
+from actors.console import room
+from actors.console.room import Room
 from bus import clock
 from bus.clock import iso
 from bus.records import AccountDay, EquitySample, Halt, LlmDay, Worker
@@ -48,22 +47,15 @@ class Process(Struct, frozen=True, kw_only=True):
 
 
 class Account(Struct, frozen=True, kw_only=True):
-    """The newest reading of the account, and how far each limit is used up by it."""
+    """The newest reading of the account, and what the firm's days started with."""
 
     sample: EquitySample
-    standings: tuple[Standing, ...]
     days: tuple[AccountDay, ...]
-    requests: int
     is_fresh: bool  # it was looked at as lately as the monitor's pace says
 
     @property
     def floating_cents(self) -> int:
         return self.sample.equity_cents - self.sample.balance_cents
-
-    @property
-    def tightest(self) -> Standing | None:
-        """Return the limit that leaves the least to lose."""
-        return min(self.standings, key=lambda one: one.limit.room_cents(one.value_cents), default=None)
 
 
 class Picture(Struct, frozen=True, kw_only=True):
@@ -83,8 +75,10 @@ class Picture(Struct, frozen=True, kw_only=True):
     last_beat_at: str | None
     is_store_silent: bool
     account: Account | None
+    room: Room
     models: LlmDay
     notices: tuple[Notice, ...]
+    closing: frozenset[str]  # the intents whose position an operator has closed, and that is still open
 
     @property
     def unresolved(self) -> tuple[Holding, ...]:
@@ -117,8 +111,10 @@ def read(board: Board, settings: Settings, rules: RuleSet, now: datetime) -> Pic
         last_beat_at=max(beats, default=None),
         is_store_silent=not beats or _age_s(max(beats), now) > settings.bus.dead_s,
         account=_account(board, settings, rules, now),
+        room=room.of(board, rules, settings.broker.account_id, now),
         models=board.llm_day(now.date().isoformat()),
         notices=tuple(board.notices(limit=NOTICES_MAX)),
+        closing=frozenset(one.intent_id for one in board.closings()),
     )
 
 
@@ -150,14 +146,5 @@ def _account(board: Board, settings: Settings, rules: RuleSet, now: datetime) ->
     found = (board.account_day_at(account_id, moment.label, iso(now)) for moment in firm_day.readings(rules))
     days = tuple(day for day in found if day is not None)
     pace_s = max(settings.monitor.equity_poll_s, settings.monitor.equity_poll_flat_s)
-    usual_day = firm_day.firm_days(rules, now)[0].day
-    return Account(
-        sample=sample,
-        standings=ladder.standings(
-            rules, days=days, marks=tuple(board.account_marks(account_id)), balance_cents=sample.balance_cents,
-            equity_cents=sample.equity_cents,
-        ),
-        days=days,
-        requests=sum(board.requests(usual_day)),
-        is_fresh=now - clock.parse(sample.at) <= timedelta(seconds=LOOKED_POLLS * pace_s),
-    )  # fmt: skip
+    is_fresh = now - clock.parse(sample.at) <= timedelta(seconds=LOOKED_POLLS * pace_s)
+    return Account(sample=sample, days=days, is_fresh=is_fresh)

@@ -1,4 +1,4 @@
-"""What every request passes first: known host, small body, a token where one is needed; and the headers of every answer.
+"""What every request passes first: a known host, a small body, a token where needed; and the headers of answers.
 
 Library of the dashboard. An ASGI layer around the pages; it reads no database and decides nothing about trading.
 """

@@ -33,7 +33,8 @@ ADDRESS_CHARS_MAX = 300
 SYMBOL = re.compile(r"[A-Z0-9._]{1,16}")
 ID = re.compile(r"[0-9A-Za-z-]{8,64}")
 OVERVIEW = (
-    "banners", "answers", "limits", "curves", "board", "holdings", "decisions", "processes", "budget", "notices", "said",
+    "banners", "answers", "limits", "curves", "board", "holdings", "decisions", "processes", "budget", "notices",
+    "said",
 )  # fmt: skip
 
 
@@ -104,7 +105,9 @@ class Views:
         if head == "intents" and not rest:
             asked = _asked(address)
             parts = ("banners", "intents")
-            return View(template="intents.html", title="Intents", parts=parts, read=lambda b, n: self._list(b, n, asked))
+            return View(
+                template="intents.html", title="Intents", parts=parts, read=lambda b, n: self._list(b, n, asked)
+            )
         if head == "intents" and ID.fullmatch(rest):
             return View(
                 template="intent.html", title=f"Intent {rest[:8]}", parts=("banners", "intent"),

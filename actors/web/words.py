@@ -9,10 +9,9 @@ from typing import Literal
 
 from msgspec import Struct
 
-from actors.compliance.drawdown import Level
 from actors.compliance.money import amount
+from actors.console.room import LimitRoom
 from actors.web.picture import Picture
-from actors.watch.ladder import Standing
 from bus.vocabulary import Status
 from store.board import Holding, Line
 
@@ -42,21 +41,22 @@ ROOM = "How much may still be lost today?"
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£"}
 SIGNS: dict[Tone, str] = {"good": "✓", "warn": "!", "bad": "✕", "calm": "·"}
 EVENTS = {
-    "propose": "Proposed", "claim": "Given to an analyst", "decide_trade": "Judged: trade", "decide_hold": "Judged: hold",
-    "retry": "Put back", "release": "Handed back", "exhaust": "Given up", "lose_lease": "Its analyst fell silent",
+    "propose": "Proposed", "claim": "Given to an analyst", "decide_trade": "Judged: trade",
+    "decide_hold": "Judged: hold", "retry": "Put back", "release": "Handed back", "exhaust": "Given up", "lose_lease": "Its analyst fell silent",
     "recycle": "Put back", "give_up": "Given up", "expire": "Expired", "cancel": "Taken back",
     "invalidate": "Taken back by the scanner", "take": "Taken by the executor", "return": "Returned, nothing was sent",
     "reject": "Refused by the gate", "reserve": "Order reserved", "hand_over": "Handed to a new executor",
     "lose_answer": "Answer lost", "fail": "Failed", "open": "Opened", "adopt": "Adopted", "close": "Closed",
 }  # fmt: skip
 LEVELS = {
-    Level.OK: "within limits",
-    Level.WARN_50: "half used",
-    Level.WARN_80: "80% used",
-    Level.STOP: "no new orders",
-    Level.FLATTEN: "closing everything",
-    Level.BREACH: "breached",
+    "ok": "within limits",
+    "warn_50": "half used",
+    "warn_80": "80% used",
+    "stop": "no new orders",
+    "flatten": "closing everything",
+    "breach": "breached",
 }
+BEYOND_STOP = ("stop", "flatten", "breach")
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -106,7 +106,9 @@ def healthy(found: Picture) -> Answer:
     if found.halts:
         closing = any(halt.flatten for halt in found.halts)
         return Answer(
-            question=question, short="Running, but halted", tone="warn",
+            question=question,
+            short="Running, but halted",
+            tone="warn",
             long=f"No new orders{', and every position is being closed' if closing else ''}: {found.halts[0].reason}",
         )
     if found.silent:
@@ -156,7 +158,7 @@ def why_not(found: Picture) -> Answer:
     if line is None:
         return Answer(
             question=question, short="It is", tone="good",
-            long=f"No signal has been turned down; the newest, {found.newest.symbol}, is {STATUSES[found.newest.status]}.",
+            long=f"None has been turned down; the newest, {found.newest.symbol}, is {STATUSES[found.newest.status]}.",
         )  # fmt: skip
     return Answer(
         question=question, short=f"{line.symbol}: {because(line)}", tone="calm",
@@ -165,29 +167,23 @@ def why_not(found: Picture) -> Answer:
 
 
 def room(found: Picture) -> Answer:
-    question = ROOM
-    account = found.account
-    tightest = account.tightest if account else None
-    if account is None or tightest is None:
+    narrowest = found.room.narrowest
+    if narrowest is None:
         return Answer(
-            question=question, short="Not known", tone="warn",
-            long="The account, or what the day started with, is not known yet; nothing is traded until it is.",
+            question=ROOM, short="Not known", tone="warn",
+            long=f"{sentence(found.room.unknown[0])} Nothing is traded until it is." if found.room.unknown else "",
         )  # fmt: skip
-    limit, value_cents = tightest.limit, tightest.value_cents
-    left_cents = limit.room_cents(value_cents)
-    stop_cents = max(0, value_cents - limit.stop_cents)
-    flat_cents = max(0, value_cents - limit.at_ratio_cents(limit.flatten_ratio))
-    if not any(one.kind == "daily" for one in account.standings) and not account.days:
-        return Answer(
-            question=question, short="Not known", tone="warn",
-            long=f"What the day started with is not known; to the {name_of(tightest)} there is {money(left_cents, found.currency)}.",
-        )  # fmt: skip
-    tone: Tone = "bad" if tightest.level >= Level.STOP else "warn" if tightest.level > Level.OK else "good"
-    return Answer(
-        question=question, short=money(left_cents, found.currency), tone=tone,
-        long=f"Then the {name_of(tightest)} is reached. No new order after {money(stop_cents, found.currency)} more, "
-        f"everything closed after {money(flat_cents, found.currency)}.",
-    )  # fmt: skip
+    left = money(narrowest.room_cents, found.currency)
+    to_stop = money(max(0, narrowest.value_cents - narrowest.stop_cents), found.currency)
+    to_flat = money(max(0, narrowest.value_cents - narrowest.flatten_cents), found.currency)
+    long = (
+        f"Then the {name_of(narrowest)} is reached. No new order after a loss of {to_stop} more, "
+        f"everything is closed after {to_flat}."
+    )
+    unknown = [one for one in found.room.unknown if "started with" in one]
+    if unknown:
+        return Answer(question=ROOM, short=f"At most {left}", long=f"{sentence(unknown[0])} {long}", tone="warn")
+    return Answer(question=ROOM, short=left, long=long, tone=tone_of_level(narrowest.level))
 
 
 # ── words ───────────────────────────────────────────────────────────────────
@@ -203,10 +199,19 @@ def because(line: Line) -> str:
     return words.get(line.event, STATUSES[line.status])
 
 
-def name_of(standing: Standing) -> str:
+def name_of(limit: LimitRoom) -> str:
     """Return a limit's name for people: `daily floor (17:00 America/New_York)`, `maximum floor`."""
-    kind, _, reading = standing.limit.name.partition(" ")
+    kind, _, reading = limit.name.partition(" ")
     return f"{kind} floor ({reading})" if reading else f"{kind} floor"
+
+
+def tone_of_level(level: str) -> Tone:
+    return "bad" if level in BEYOND_STOP else "good" if level == "ok" else "warn"
+
+
+def sentence(said: str) -> str:
+    """Return some words as a sentence."""
+    return said[:1].upper() + said[1:].rstrip(".") + "."
 
 
 def short_of(held: Holding) -> str:

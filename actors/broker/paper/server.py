@@ -11,7 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from config.load import ConfigError
@@ -64,7 +64,7 @@ def bind(
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Starlette, bound: socket.socket, *, cuttable: bool = False) -> AsyncIterator[asyncio.Task[None]]:
+async def serving(app: ASGIApp, bound: socket.socket, *, cuttable: bool = False) -> AsyncIterator[asyncio.Task[None]]:
     """Serve `app` on a bound socket while the context lasts; yields the server's task, which ends only by an error."""
     config = uvicorn.Config(
         app,
