@@ -14,11 +14,12 @@ from msgspec import Struct
 
 from actors.compliance.money import amount
 
-WIDTH, HEIGHT = 720, 260
-LEFT, RIGHT, TOP, BOTTOM = 8, 84, 12, 26
+WIDTH, HEIGHT = 720, 230
+LEFT, RIGHT, TOP, BOTTOM = 8, 104, 16, 26
 GAP_SHARE = 0.15  # of the time shown: readings further apart are not joined
 LABEL_APART = 13
 TICKS = 4
+CLOSE_PART = 1_000  # of the account: what a picture shows above and below the curve at least
 
 
 class Level(Struct, frozen=True, kw_only=True):
@@ -37,15 +38,19 @@ class Dot(Struct, frozen=True, kw_only=True):
 
 
 def curve(
-    name: str, dots: Sequence[Dot], levels: Sequence[Level], *, since: datetime, until: datetime, description: str
+    name: str,
+    dots: Sequence[Dot],
+    levels: Sequence[Level],
+    *,
+    since: datetime,
+    until: datetime,
+    description: str,
+    is_close: bool = False,
 ) -> Markup:
-    """Return a curve over [since, until] with levels beyond or within it; every level is in the picture."""
-    values = [*(dot.cents for dot in dots), *(level.cents for level in levels)]
-    if not dots or not values:
+    """Return a curve over [since, until] with its levels. From close by, those far away stand at the edge."""
+    if not dots:
         return Markup('<p class="empty">No reading of the account yet.</p>')
-    low, high = min(values), max(values)
-    pad = max((high - low) // 12, 100)
-    low, high = low - pad, high + pad
+    low, high = _range(dots, levels, is_close=is_close)
 
     def x_of(at: datetime) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * ((at - since) / (until - since))
@@ -55,12 +60,13 @@ def curve(
 
     parts = [_opening(name, description)]
     parts += _ticks(since, until, x_of)
-    labels = _labels([(y_of(level.cents), level) for level in levels])
+    labels = _labels([(min(max(y_of(level.cents), TOP), HEIGHT - BOTTOM), level) for level in levels])
     for y, label_y, level in labels:
+        away = "↑ " if level.cents > high else "↓ " if level.cents < low else ""
         parts.append(
             f'<line class="level {level.kind}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
             f'<text class="label {level.kind}" x="{WIDTH - RIGHT + 6}" y="{label_y + 4:.1f}">'
-            f"{escape(level.name)} {_short(level.cents)}</text>"
+            f"{away}{escape(level.name)} {_short(level.cents)}</text>"
         )
     for run in _runs(dots, (until - since) * GAP_SHARE):
         path = " ".join(f"{x_of(dot.at):.1f},{y_of(dot.cents):.1f}" for dot in run)
@@ -84,6 +90,16 @@ def gauge(name: str, used: float, marks: Sequence[tuple[float, str]], *, descrip
         f'<rect class="track" x="0" y="0" width="{width}" height="{height}"/>'
         f'<rect class="fill {escape(tone)}" x="0" y="0" width="{filled:.1f}" height="{height}"/>{lines}</svg>'
     )
+
+
+def _range(dots: Sequence[Dot], levels: Sequence[Level], *, is_close: bool) -> tuple[int, int]:
+    """Return the lowest and the highest value in the picture."""
+    values = [dot.cents for dot in dots]
+    if not is_close:
+        values += [level.cents for level in levels]
+    low, high = min(values), max(values)
+    pad = max((high - low) // 8, high // CLOSE_PART)
+    return low - pad, high + pad
 
 
 def _opening(name: str, description: str) -> str:

@@ -127,7 +127,7 @@ def _count(name: str, used: int | Decimal, limit: int | Decimal) -> Gauge:
 
 
 def _share(name: str, part: float, detail: str) -> Gauge:
-    tone: Tone = "bad" if part >= 1 else "warn" if part >= 0.8 else "good"
+    tone: Tone = "warn" if part >= 0.8 else "good"
     return Gauge(
         name=name, left=f"{max(0, 100 - int(100 * part))}% left", detail=detail, word="", tone=tone,
         bar=chart.gauge(name, part, (), description=f"{detail}", tone=tone),
@@ -142,7 +142,7 @@ def _today(board: Board, found: Picture) -> Curve:
         Level(cents=one.floor_cents, name="floor", kind="floor") for one in found.room.limits if one.kind == "daily"
     ][:1]
     levels += [Level(cents=day.start_balance_cents, name="start", kind="start") for day in found.account.days[:1]]
-    return _curve("Equity today", found, dots, levels, since)
+    return _curve("Equity today", found, dots, levels, since, is_close=True)
 
 
 def _weeks(board: Board, found: Picture, rules: RuleSet) -> Curve:
@@ -165,11 +165,13 @@ def _dots(board: Board, found: Picture, *, since: datetime) -> list[Dot]:
     return [Dot(at=clock.parse(row.at), cents=row.equity_cents) for row in rows]
 
 
-def _curve(name: str, found: Picture, dots: list[Dot], levels: list[Level], since: datetime) -> Curve:
+def _curve(
+    name: str, found: Picture, dots: list[Dot], levels: list[Level], since: datetime, *, is_close: bool = False
+) -> Curve:
     text = "No reading of the account in this time."
     if dots:
         low, high = min(dot.cents for dot in dots), max(dot.cents for dot in dots)
         last, lowest, highest = (words.money(cents, found.currency) for cents in (dots[-1].cents, low, high))
         text = f"Now {last}; between {lowest} and {highest}."
-    shown = chart.curve(name, dots, levels, since=since, until=found.now, description=text)
+    shown = chart.curve(name, dots, levels, since=since, until=found.now, description=text, is_close=is_close)
     return Curve(name=name, text=text, picture=shown)

@@ -137,7 +137,7 @@ class Hub:
 
     def _event(self, name: str, data: dict[str, object]) -> dict[str, str]:
         text = msgspec.json.encode({"now": iso(self._clock.now())} | data).decode()
-        return {"event": name, "data": text, "retry": "1000"}
+        return {"event": name, "data": text}
 
     def _forget(self) -> None:
         """Keep what was shown only for pages that are open."""

@@ -44,20 +44,25 @@ class Site:
             loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
             trim_blocks=True, lstrip_blocks=True, auto_reload=False,
         )  # fmt: skip
-        digest = hashlib.sha256(b"".join(asset.content for asset in self.assets.values()))
-        for template in sorted(self._env.list_templates()):
-            digest.update((HERE / "templates" / template).read_bytes())
-            self._env.get_template(template)  # compiled before the first page is asked for
-        self.version = digest.hexdigest()[:12]
+        self.version = self._digest()
         self._env.globals.update(version=self.version, words=words, signs=words.SIGNS)
         self._env.filters.update(
             ago=ago, money=words.money, signed=words.signed, line=line, report=report, tone=words.tone_of,
             dollars=dollars.text, clock=clock_time, day=day,
         )  # fmt: skip
+        for template in self._env.list_templates():
+            self._env.get_template(template)  # compiled before the first page is asked for
 
     def fill(self, template: str, **context: Any) -> str:
         """Return a template filled in."""
         return self._env.get_template(template).render(**context)
+
+    def _digest(self) -> str:
+        """Return what changes with any byte of the assets and templates."""
+        found = hashlib.sha256(b"".join(asset.content for asset in self.assets.values()))
+        for template in sorted(self._env.list_templates()):
+            found.update((HERE / "templates" / template).read_bytes())
+        return found.hexdigest()[:12]
 
 
 # ── filters ─────────────────────────────────────────────────────────────────

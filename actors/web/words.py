@@ -42,7 +42,8 @@ SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£"}
 SIGNS: dict[Tone, str] = {"good": "✓", "warn": "!", "bad": "✕", "calm": "·"}
 EVENTS = {
     "propose": "Proposed", "claim": "Given to an analyst", "decide_trade": "Judged: trade",
-    "decide_hold": "Judged: hold", "retry": "Put back", "release": "Handed back", "exhaust": "Given up", "lose_lease": "Its analyst fell silent",
+    "decide_hold": "Judged: hold",
+    "retry": "Put back", "release": "Handed back", "exhaust": "Given up", "lose_lease": "Its analyst fell silent",
     "recycle": "Put back", "give_up": "Given up", "expire": "Expired", "cancel": "Taken back",
     "invalidate": "Taken back by the scanner", "take": "Taken by the executor", "return": "Returned, nothing was sent",
     "reject": "Refused by the gate", "reserve": "Order reserved", "hand_over": "Handed to a new executor",
@@ -157,8 +158,8 @@ def why_not(found: Picture) -> Answer:
         return Answer(question=question, short="There was none yet", tone="calm", long="No signal has been ranked yet.")
     if line is None:
         return Answer(
-            question=question, short="It is", tone="good",
-            long=f"None has been turned down; the newest, {found.newest.symbol}, is {STATUSES[found.newest.status]}.",
+            question=question, short="None was turned down", tone="good",
+            long=f"The newest signal, {found.newest.symbol}, is {STATUSES[found.newest.status]}.",
         )  # fmt: skip
     return Answer(
         question=question, short=f"{line.symbol}: {because(line)}", tone="calm",
