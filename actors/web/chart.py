@@ -15,9 +15,9 @@ from msgspec import Struct
 from actors.compliance.money import amount
 
 WIDTH, HEIGHT = 720, 230
-LEFT, RIGHT, TOP, BOTTOM = 8, 104, 16, 26
+LEFT, RIGHT, TOP, BOTTOM = 8, 118, 16, 30
 GAP_SHARE = 0.15  # of the time shown: readings further apart are not joined
-LABEL_APART = 13
+LABEL_APART = 14
 TICKS = 4
 CLOSE_PART = 1_000  # of the account: what a picture shows above and below the curve at least
 

@@ -105,6 +105,11 @@ def fields_of(raw: str) -> dict[str, str]:
     return {name: bytes(value).decode().strip('"') for name, value in found.items()}
 
 
+def _end(found: Picture) -> datetime:
+    """Return where the curves end: the next full minute, so that they move once a minute and with a new reading."""
+    return found.now.replace(second=0, microsecond=0) + timedelta(minutes=1)
+
+
 def _gauge(found: Picture, limit: LimitRoom, marks: tuple[tuple[float, str], ...]) -> Gauge:
     left, floor, used, whole = (
         words.money(cents, found.currency)
@@ -136,7 +141,9 @@ def _share(name: str, part: float, detail: str) -> Gauge:
 
 def _today(board: Board, found: Picture) -> Curve:
     assert found.account is not None
-    since = min((clock.parse(day.starts_at) for day in found.account.days), default=found.now - timedelta(days=1))
+    began = min((clock.parse(day.starts_at) for day in found.account.days), default=found.now - timedelta(days=1))
+    first = clock.parse(board.first_sample_at() or found.account.sample.at)
+    since = min(max(began, first), found.now - timedelta(hours=1))
     dots = _dots(board, found, since=since)
     levels = [
         Level(cents=one.floor_cents, name="floor", kind="floor") for one in found.room.limits if one.kind == "daily"
@@ -161,7 +168,7 @@ def _weeks(board: Board, found: Picture, rules: RuleSet) -> Curve:
 
 
 def _dots(board: Board, found: Picture, *, since: datetime) -> list[Dot]:
-    rows = board.curve(since, found.now, POINTS)
+    rows = board.curve(since, _end(found), POINTS)
     return [Dot(at=clock.parse(row.at), cents=row.equity_cents) for row in rows]
 
 
@@ -173,5 +180,5 @@ def _curve(
         low, high = min(dot.cents for dot in dots), max(dot.cents for dot in dots)
         last, lowest, highest = (words.money(cents, found.currency) for cents in (dots[-1].cents, low, high))
         text = f"Now {last}; between {lowest} and {highest}."
-    shown = chart.curve(name, dots, levels, since=since, until=found.now, description=text, is_close=is_close)
+    shown = chart.curve(name, dots, levels, since=since, until=_end(found), description=text, is_close=is_close)
     return Curve(name=name, text=text, picture=shown)

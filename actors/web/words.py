@@ -144,10 +144,10 @@ def holding(found: Picture) -> Answer:
         )  # fmt: skip
     risk_cents = sum(held.plan.loss_cents for held in opened)
     names = ", ".join(short_of(held) for held in opened[:4]) + (" …" if len(opened) > 4 else "")
-    floating = f" Now {signed(found.account.floating_cents, found.currency)}." if found.account else ""
+    floating = f" Now they stand at {signed(found.account.floating_cents, found.currency)}." if found.account else ""
     return Answer(
-        question=question, short=f"{_count(len(opened), 'position')}: {names}", tone="warn" if doubt else "good",
-        long=f"At their stops they lose {money(risk_cents, found.currency)} in all.{floating}{doubt}",
+        question=question, short=_count(len(opened), "position"), tone="warn" if doubt else "good",
+        long=f"{names}. At their stops they lose {money(risk_cents, found.currency)} in all.{floating}{doubt}",
     )  # fmt: skip
 
 
