@@ -134,14 +134,14 @@ class Board(Reader):
         """Return one page of intents, newest first. `page` begins with 1."""
         where, given, order = _filter(status, symbol, date)
         # The rows are found in an index first: an intent is wide, and what is skipped is never read.
-        found = f"SELECT rowid FROM intents WHERE {where} ORDER BY {order} LIMIT {PAGE_ROWS} OFFSET ?"
-        tail = f"WHERE i.rowid IN ({found}) ORDER BY {order.replace('rowid', 'i.rowid')}"
+        found = f"SELECT i.rowid FROM intents i WHERE {where} ORDER BY {order} LIMIT {PAGE_ROWS} OFFSET ?"
+        tail = f"WHERE i.rowid IN ({found}) ORDER BY {order}"
         return self._lines(tail, *given, (page - 1) * PAGE_ROWS)
 
     def count(self, *, status: str | None = None, symbol: str | None = None, date: str | None = None) -> int:
         """Return how many intents there are, counted no further than the last page."""
         where, given, _ = _filter(status, symbol, date)
-        found = f"SELECT count(*) FROM (SELECT 1 FROM intents WHERE {where} LIMIT {PAGE_ROWS * PAGES_MAX})"
+        found = f"SELECT count(*) FROM (SELECT 1 FROM intents i WHERE {where} LIMIT {PAGE_ROWS * PAGES_MAX})"
         return int(str(self._db.execute(found, given).get))
 
     def column(self, status: str) -> tuple[int, list[Line]]:
@@ -260,7 +260,7 @@ def _filter(status: str | None, symbol: str | None, date: str | None) -> tuple[s
     """Return the condition, its values, and an order, newest first, that an index has already."""
     wanted = {"status": status, "symbol": symbol, "trade_date": date}
     given = {column: value for column, value in wanted.items() if value is not None}
-    order = "created_at DESC, rowid DESC" if status is not None else "rowid DESC"
+    order = "i.created_at DESC, i.rowid DESC" if status is not None else "i.rowid DESC"
     if status is None and symbol is not None:
-        order = "trade_date DESC, rowid DESC"
-    return " AND ".join(f"{column} = ?" for column in given) or "1", tuple(given.values()), order
+        order = "i.trade_date DESC, i.rowid DESC"
+    return " AND ".join(f"i.{column} = ?" for column in given) or "1", tuple(given.values()), order

@@ -101,7 +101,7 @@ class Hub:
                         client.offer(changed)
         self._forget()
 
-    async def stream(self, address: str, version: str) -> AsyncIterator[dict[str, str]]:
+    async def follow(self, address: str, version: str) -> AsyncIterator[dict[str, str]]:
         """Yield the events of one page: `hello`, then `parts` whenever some have changed, or `tick`.
 
         Ends when too many pages are open, and with the process.

@@ -81,7 +81,7 @@ class Pages:
         self._views.find(address)
         if self._hub.is_full:
             return PlainTextResponse("Too many pages are open.\n", 503, headers={"retry-after": "10"})
-        stream = self._hub.stream(address, self._views.site.version)
+        stream = self._hub.follow(address, self._views.site.version)
         return Events(stream, ping=PING_S, send_timeout=self._views.settings.dashboard.send_timeout_s)
 
     # ── coming and going ────────────────────────────────────────────────────

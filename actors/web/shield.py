@@ -8,6 +8,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from actors.web.door import Door, TooManyWrong
 
 BODY_BYTES_MAX = 8_192
+TOO_LARGE = f"The body is larger than {BODY_BYTES_MAX} bytes."
 OPEN_PATHS = ("/sign-in", "/assets/")  # what is shown before the token was
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
@@ -29,10 +31,6 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
-
-
-class TooLarge(Exception):
-    """A body is larger than any form of ours."""
 
 
 class Shield:
@@ -61,17 +59,14 @@ class Shield:
             message = await receive()
             read += len(message.get("body", b""))
             if read > BODY_BYTES_MAX:
-                raise TooLarge
+                raise HTTPException(413, TOO_LARGE)  # inside the pages, which answer it
             return message
 
         refused = self._refused(HTTPConnection(scope))
         if refused is not None:
             await refused(scope, receive, with_headers)
             return
-        try:
-            await self._app(scope, limited, with_headers)
-        except TooLarge:
-            await _too_large()(scope, receive, with_headers)
+        await self._app(scope, limited, with_headers)
 
     def _refused(self, asked: HTTPConnection) -> Response | None:
         """Return the answer to a request that goes no further, else None."""
@@ -79,7 +74,7 @@ class Shield:
             return PlainTextResponse("This page is not served under that name; see dashboard.hosts.\n", 421)
         length = asked.headers.get("content-length", "0")
         if not length.isdigit() or int(length) > BODY_BYTES_MAX:
-            return _too_large()
+            return PlainTextResponse(f"{TOO_LARGE}\n", 413)
         if asked.scope["method"] == "POST" and not self._door.is_ours(asked):
             return PlainTextResponse("This form was not sent by a page of ours.\n", 403)
         if not self._door.guards_reading or asked.url.path.startswith(OPEN_PATHS) or self._door.session(asked):
@@ -99,7 +94,3 @@ class Shield:
         if "text/html" not in asked.headers.get("accept", ""):
             return PlainTextResponse("Show the token first.\n", 401)
         return RedirectResponse(f"/sign-in?next={quote(asked.url.path)}", 303)
-
-
-def _too_large() -> Response:
-    return PlainTextResponse(f"The body is larger than {BODY_BYTES_MAX} bytes.\n", 413)

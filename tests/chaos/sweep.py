@@ -33,6 +33,9 @@ NEVER: dict[str, str] = dict.fromkeys(
     workloads.told("scanner.invalidate"), "the scanner takes nothing back; the message is for scanners that do"
 ) | dict.fromkeys(
     workloads.told("executor.count_requests"), "only for a store that goes away in the middle of reconciling"
+) | dict.fromkeys(
+    (name for name in points.names() if name.startswith("dashboard.")),
+    "the page reads; what an operator orders on it are the commands of pilot, which are swept",
 )  # fmt: skip
 """Points that the list spells out because the process may send the message, and that no process passes, with why."""
 RUN_BY = {"broker": "executor.1", "scan": "scanner.1", "supervisor": "llm.1"}  # whose death leads to the point
