@@ -37,6 +37,32 @@ ARGUMENTS = (
     "--no-proxy-server",
 )
 PAGE_LOAD_S = 20
+LOW_CONTRAST = r"""
+const light = (colour) => {
+  const [r, g, b] = colour.map((v) => v / 255).map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const parse = (text) => text.match(/[\d.]+/g).map(Number);
+const ground = (one) => {
+  for (let at = one; at; at = at.parentElement) {
+    const colour = parse(getComputedStyle(at).backgroundColor);
+    if (colour.length < 4 || colour[3] > 0) return colour.slice(0, 3);
+  }
+  return [255, 255, 255];
+};
+const found = [];
+for (const one of document.querySelectorAll("body *")) {
+  if (![...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim())) continue;
+  if (one.closest(".hidden, .skip, noscript")) continue;
+  const style = getComputedStyle(one);
+  const colour = parse(one instanceof SVGElement ? style.fill : style.color);
+  const [a, b] = [light(colour), light(ground(one.closest("svg") ?? one))].sort((x, y) => y - x);
+  const ratio = (a + 0.05) / (b + 0.05);
+  if (ratio < 4.5) found.push(`${one.outerHTML.slice(0, 90)} ${ratio.toFixed(2)}`);
+}
+return found;
+"""
+"""Returns every text on the page whose contrast is below 4.5 to 1 (WCAG AA), with its figure."""
 
 
 def need() -> None:
