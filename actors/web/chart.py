@@ -94,9 +94,7 @@ def gauge(name: str, used: float, marks: Sequence[tuple[float, str]], *, descrip
 
 def _range(dots: Sequence[Dot], levels: Sequence[Level], *, is_close: bool) -> tuple[int, int]:
     """Return the lowest and the highest value in the picture."""
-    values = [dot.cents for dot in dots]
-    if not is_close:
-        values += [level.cents for level in levels]
+    values = [dot.cents for dot in dots] + [level.cents for level in levels if not is_close or level.kind == "start"]
     low, high = min(values), max(values)
     pad = max((high - low) // 8, high // CLOSE_PART)
     return low - pad, high + pad

@@ -6,14 +6,17 @@ Prints how long the first page took. Writes nothing else; needs Chromium and its
 from __future__ import annotations
 
 import base64
+import random
 import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 from selenium.webdriver import Chrome
 
+from bus.clock import iso
 from bus.vocabulary import Status
 from config import load
+from store import connection
 from store.board import Board
 from tests.kit import browser, pipeline
 from tests.kit.eventually import eventually
@@ -21,6 +24,7 @@ from tests.kit.pipeline import Pipeline
 
 FOLDER = load.ROOT / "docs" / "pictures"
 WIDTH, PHONE = 1280, 390
+SEED = 7
 HEIGHT_MAX, PHONE_HEIGHT = 2_400, 844
 
 
@@ -54,6 +58,7 @@ def main() -> None:
     """Renew all pictures."""
     with pipeline.running(dashboard={"port": pipeline.free_port()}) as run, browser.chromium() as driver:
         run.env["PILOT_DASHBOARD_TOKEN"] = "only-for-the-pictures"
+        _past(run)
         run.start()
         run.eventually(run.all_settled, 60)
         camera = Camera(driver, run)
@@ -61,6 +66,9 @@ def main() -> None:
         said = run.run("close", ended.id, "--reason", "before the weekend", "--yes", command="pilot")
         assert said.returncode == 0, said.stderr
         run.eventually(lambda: run.intents(str(Status.CLOSED)), 30)
+        pips = ("--sl", "4000", "--tp", "9000")  # so far away that even the smallest order would risk too much
+        run.run("submit", "USDCHF", "BUY", *pips, "--reason", "range breakout", "--yes", command="pilot")
+        run.eventually(lambda: run.intents(str(Status.REJECTED)), 30)
         _move_prices(run)
         camera.take("desktop-light")
         sys.stdout.write(f"first content after {camera.paint_ms():.0f} ms\n")
@@ -70,6 +78,23 @@ def main() -> None:
         said = run.run("pause", "--reason", "payrolls in ten minutes", "--yes", command="pilot")
         assert said.returncode == 0, said.stderr
         camera.take("halted", height=900)
+
+
+def _past(run: Pipeline) -> None:
+    """Write the readings of an account that has been watched for twelve days: simulated, as all prices here are."""
+    run.data.mkdir(mode=0o700)
+    db = connection.open_writer(run.data / "decisions.db")
+    dice, now = random.Random(SEED), datetime.now(UTC)
+    cents, balance = 5_000_000, 5_000_000
+    with closing(db), db:
+        for minutes in range(12 * 24 * 60, 0, -5):
+            at = now - timedelta(minutes=minutes)
+            cents += int(dice.gauss((5_000_000 - cents) * 0.004 / max(1, minutes / 600), 700))
+            balance = cents if dice.random() < 0.02 else balance
+            db.execute(
+                "INSERT INTO equity_samples VALUES (?, ?, ?, ?, 0, 1, 0, 0, 'ok')",
+                (iso(at), at.date().isoformat(), balance, cents),
+            )
 
 
 def _move_prices(run: Pipeline) -> None:

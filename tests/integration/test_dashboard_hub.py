@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from actors.web import routes
 from bus import messages
 from bus.vocabulary import Role
 from store import connection
@@ -185,3 +186,32 @@ async def test_intent_that_is_cleaned_up_while_its_page_is_open_ends_nothing(her
     await here.hub.look()
     assert len(here.hub.clients) == 1
     await reading.close()
+
+
+class Transport:
+    """A connection of which nobody reads the other end."""
+
+    def __init__(self) -> None:
+        self.is_aborted = False
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
+async def test_page_that_takes_nothing_is_cut_off_and_forgotten(here: Page) -> None:
+    transport = Transport()
+    asked = {"type": "http", "method": "GET", "state": {"transport": transport}}
+    never = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await never.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.body":
+            await never.wait()
+
+    answer = routes.Events(here.hub.follow("/", "v1"), send_timeout=0.05)
+    await asyncio.wait_for(answer(asked, receive, send), 10)  # type: ignore[arg-type]
+    assert transport.is_aborted
+    assert here.hub.clients == set()
