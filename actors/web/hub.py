@@ -17,6 +17,7 @@ from store.board import Board, trouble
 from store.queries import DatabaseRefused
 
 LOOK_AT_LEAST_S = 1.0  # what depends on time alone: who is silent, which halt has ended
+BUSY_PART = 0.25  # of the time, at most, goes into looking and filling in pages, however many are open
 TICK_S = 5.0  # an open page hears of us at least so often
 
 Parts = dict[str, str]
@@ -75,9 +76,12 @@ class Hub:
 
     async def run(self, sleep: Callable[[float], Awaitable[bool]]) -> None:
         """Look again and again until `sleep` says that the process ends, then end all open pages."""
+        took_s = 0.0
         try:
-            while not await sleep(self._poll_s):
+            while not await sleep(max(self._poll_s, took_s / BUSY_PART)):
+                began_s = self._clock.monotonic()
                 await self.look()
+                took_s = self._clock.monotonic() - began_s
         finally:
             self.close()
 
