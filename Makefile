@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Set somewhere, it makes every process compile the whole project at its start: half of the start, and of a recovery.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup start test accept chaos bench check format lock clean
+.PHONY: help setup start test accept chaos bench screenshots check format lock clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -47,6 +47,9 @@ bench: setup  ## print start-up and recovery times, the gate's time, an order's 
 	@$(BIN)/python -m tests.kit.budget_week
 	@$(BIN)/python -m tests.bench.analysts
 	@$(BIN)/python -m tests.bench.warm_scan
+
+screenshots: setup  ## renew docs/pictures from a real pipeline in a real browser (needs chromium and chromium-driver)
+	@$(BIN)/python -m tests.browser.screenshots
 
 check: setup  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .

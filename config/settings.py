@@ -317,6 +317,23 @@ class Alerts(Section, frozen=True, kw_only=True):
     telegram_url: Annotated[str, Meta(pattern=r"^https?://[^\s/?#@]+$")] = "https://api.telegram.org"
 
 
+class Dashboard(Section, frozen=True, kw_only=True):
+    """The web page. Any other `host` than loopback needs a token in the variable `token_env`, for reading, too.
+
+    `hosts` are further names under which browsers may ask for it, such as that of a proxy in front of it.
+    """
+
+    host: Annotated[str, Meta(pattern=r"^[0-9A-Za-z.:-]{1,253}$")] = "127.0.0.1"
+    port: Port = 8780
+    hosts: Annotated[tuple[Annotated[str, Meta(pattern=r"^[0-9a-z.:-]{1,253}$")], ...], Meta(max_length=16)] = ()
+    token_env: EnvName = "PILOT_DASHBOARD_TOKEN"  # noqa: S105 - the name of the variable
+    session_s: Annotated[float, Meta(ge=60, le=604_800)] = 43_200.0
+    form_s: Annotated[float, Meta(ge=10, le=3_600)] = 600.0
+    poll_s: Annotated[float, Meta(ge=0.05, le=5)] = 0.25
+    clients_max: Annotated[int, Meta(ge=1, le=32)] = 16
+    send_timeout_s: Annotated[float, Meta(ge=0.1, le=60)] = 10.0
+
+
 class Supervisor(Section, frozen=True, kw_only=True):
     """Starting, watching and stopping processes. Numbers: docs/architecture.md."""
 
@@ -348,4 +365,5 @@ class Settings(Section, frozen=True, kw_only=True):
     paper: Paper = Paper()
     compliance: Compliance = Compliance()
     alerts: Alerts = Alerts()
+    dashboard: Dashboard = Dashboard()
     supervisor: Supervisor = Supervisor()

@@ -272,7 +272,8 @@ class Plan:
             self.drain(ExitCode.LOCKED, f"{name} {text}; stopping everything", now, level="ERROR")
             return
         # A wrong setting stops the start. Later, one slot that is added with it must not end a pipeline that runs.
-        if returncode == ExitCode.CONFIG and not slot.ever_ready and not self._settled_once:
+        is_first = not slot.ever_ready and not self._settled_once
+        if returncode == ExitCode.CONFIG and is_first and slot.role not in slots.ONLY_SHOWS:
             self._lost(slot)
             why = f"{name} {text}; it is not started again until that is mended. Stopping everything"
             self.drain(ExitCode.CONFIG, why, now, level="ERROR")
@@ -290,7 +291,7 @@ class Plan:
         self._put(replace(waiting, deaths=deaths, failures=failures + 1, restarts=slot.restarts + 1))
 
     def _give_up(self, slot: Slot, text: str, now: float) -> None:
-        if slot.role in slots.GIVEN_UP_ALONE and self._limits.may_give_up:
+        if slot.role in slots.ONLY_SHOWS or (slot.role in slots.GIVEN_UP_ALONE and self._limits.may_give_up):
             self._say("ERROR", f"{text}: given up. The rest runs on; try it again with: supervisor restart {slot.name}")
             self._put(replace(slots.fresh(slot, now), phase=Phase.GIVEN_UP))
             return

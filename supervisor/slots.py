@@ -15,6 +15,8 @@ from bus.vocabulary import ExitCode, Role
 SlotId = tuple[Role, int]
 GIVEN_UP_ALONE = frozenset({Role.LLM, Role.SCANNER, Role.DASHBOARD})
 """Without these the rest does useful work: positions are watched and orders reconciled. All others must live."""
+ONLY_SHOWS = frozenset({Role.DASHBOARD})
+"""These never end anything, not even with a taken port at the very start: nothing that trades waits for a page."""
 
 EXIT_MEANINGS = {
     ExitCode.USAGE: "wrong command line",

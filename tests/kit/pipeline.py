@@ -57,6 +57,8 @@ class Pipeline:
         (folder / "run").mkdir(mode=0o700)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.has_dashboard = "dashboard" in changes
+        self.dashboard_port = int(changes.get("dashboard", {}).get("port", 0))
         self.profile = self._write_profile(changes)
         self.env = os.environ | {
             "PILOT_DATA": str(self.data),
@@ -73,7 +75,12 @@ class Pipeline:
     # ── starting and stopping ───────────────────────────────────────────────
 
     def start(self, *arguments: str, command: str = "supervisor") -> subprocess.Popen[bytes]:
-        """Start `supervisor ...` or `honcho start ...` in the foreground of its own group."""
+        """Start `supervisor ...` or `honcho start ...` in the foreground of its own group.
+
+        Without settings of its own the dashboard stays out: nothing that trades needs it, and it costs every start.
+        """
+        if not self.has_dashboard:
+            arguments = (*arguments, "--scale" if command == "supervisor" else "-c", "dashboard=0")
         with self._log.open("ab") as log:
             self.root = subprocess.Popen(
                 [str(BIN / command), *arguments],
@@ -119,6 +126,10 @@ class Pipeline:
         pid = self.pid(name)
         os.kill(pid, how)
         return pid
+
+    def kill_pid(self, pid: int) -> None:
+        """Kill a process that does not say that it is ready: one that was stopped."""
+        os.kill(pid, signal.SIGKILL)
 
     def replaced(self, name: str, old_pid: int) -> int:
         """Return the pid of the ready process that took over from `old_pid`."""

@@ -137,6 +137,19 @@ def test_configuration_error_at_start_drains_everything_and_is_not_tried_again()
     assert history.due() == [Finish(ExitCode.CONFIG)]
 
 
+@pytest.mark.parametrize("may_give_up", [True, False])
+def test_page_that_cannot_have_its_port_ends_nothing_even_at_the_start(may_give_up: bool) -> None:
+    page = (Role.DASHBOARD, 1)
+    history = History(STORE, page, limits=Limits(may_give_up=may_give_up))
+    history.due()
+    history.ready(STORE)
+    assert history.due() == [Start(page)]
+    history.exit(page, ExitCode.CONFIG)
+    assert history.due() == []
+    assert history.phase(page) is Phase.GIVEN_UP
+    assert history.plan.exit_code is None
+
+
 def test_configuration_error_of_an_analyst_added_later_does_not_end_a_pipeline_that_runs() -> None:
     history = running(STORE, EXECUTOR, LLM)
     history.plan.want([STORE, EXECUTOR, LLM, LLM_2], history.now)

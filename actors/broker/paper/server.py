@@ -1,6 +1,6 @@
 """A web server inside somebody else's event loop: a bound socket, no signal handlers, an orderly end.
 
-Run by the paper process, whose loop also sends beats, and by tests.
+Run by the paper and the dashboard process, whose loops also send beats, and by tests.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from config.load import ConfigError
@@ -38,8 +38,10 @@ class ExposedProtocol(H11Protocol):
         self.app_state = {**self.app_state, "transport": transport}
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket bound to a loopback address; port 0 takes any free one.
+def bind(
+    host: str, port: int, *, setting: str = "paper.port", change: str = "paper.port and broker.base_url"
+) -> socket.socket:
+    """Return a socket bound to an address; port 0 takes any free one. `setting` and `change` are named when it fails.
 
     Raises:
         ConfigError: the port is taken.
@@ -54,15 +56,15 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         raise ConfigError(
-            f"paper.port {port} on {host} cannot be used ({error.strerror}); end the program that has it, "
-            f"or set paper.port and broker.base_url to another one"
+            f"{setting} {port} on {host} cannot be used ({error.strerror}); end the program that has it, "
+            f"or set {change} to another one"
         ) from error
     bound.listen(BACKLOG)
     return bound
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Starlette, bound: socket.socket, *, cuttable: bool = False) -> AsyncIterator[asyncio.Task[None]]:
+async def serving(app: ASGIApp, bound: socket.socket, *, cuttable: bool = False) -> AsyncIterator[asyncio.Task[None]]:
     """Serve `app` on a bound socket while the context lasts; yields the server's task, which ends only by an error."""
     config = uvicorn.Config(
         app,

@@ -1,0 +1,145 @@
+"""Charts as SVG: a curve with levels, and a gauge. Pure; only classes and presentation attributes, no style, no script.
+
+Library of the dashboard. A chart is a picture for the eye; who hears the page gets its description, and the numbers
+stand in a table or beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from markupsafe import Markup, escape
+from msgspec import Struct
+
+from actors.compliance.money import amount
+
+WIDTH, HEIGHT = 720, 230
+LEFT, RIGHT, TOP, BOTTOM = 8, 118, 16, 30
+GAP_SHARE = 0.15  # of the time shown: readings further apart are not joined
+LABEL_APART = 14
+TICKS = 4
+CLOSE_PART = 1_000  # of the account: what a picture shows above and below the curve at least
+
+
+class Level(Struct, frozen=True, kw_only=True):
+    """A horizontal line: a floor, a target, a start. `kind` is its class."""
+
+    cents: int
+    name: str
+    kind: str
+
+
+class Dot(Struct, frozen=True, kw_only=True):
+    """One value at one time."""
+
+    at: datetime
+    cents: int
+
+
+def curve(
+    name: str,
+    dots: Sequence[Dot],
+    levels: Sequence[Level],
+    *,
+    since: datetime,
+    until: datetime,
+    description: str,
+    is_close: bool = False,
+) -> Markup:
+    """Return a curve over [since, until] with its levels. From close by, those far away stand at the edge."""
+    if not dots:
+        return Markup('<p class="empty">No reading of the account yet.</p>')
+    low, high = _range(dots, levels, is_close=is_close)
+
+    def x_of(at: datetime) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * ((at - since) / (until - since))
+
+    def y_of(cents: int) -> float:
+        return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (cents - low) / (high - low))
+
+    parts = [_opening(name, description)]
+    parts += _ticks(since, until, x_of)
+    labels = _labels([(min(max(y_of(level.cents), TOP), HEIGHT - BOTTOM), level) for level in levels])
+    for y, label_y, level in labels:
+        away = "↑ " if level.cents > high else "↓ " if level.cents < low else ""
+        parts.append(
+            f'<line class="level {level.kind}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text class="label {level.kind}" x="{WIDTH - RIGHT + 6}" y="{label_y + 4:.1f}">'
+            f"{away}{escape(level.name)} {_short(level.cents)}</text>"
+        )
+    for run in _runs(dots, (until - since) * GAP_SHARE):
+        path = " ".join(f"{x_of(dot.at):.1f},{y_of(dot.cents):.1f}" for dot in run)
+        parts.append(f'<polyline class="curve" points="{path}"/>')
+    last = dots[-1]
+    parts.append(f'<circle class="now" cx="{x_of(last.at):.1f}" cy="{y_of(last.cents):.1f}" r="3.5"/></svg>')
+    return Markup("".join(parts))  # numbers of ours, and names that were escaped
+
+
+def gauge(name: str, used: float, marks: Sequence[tuple[float, str]], *, description: str, tone: str) -> Markup:
+    """Return a bar that is full at 1, with marks at parts of it. More than full is shown as full."""
+    width, height = 300, 14
+    filled = max(0.0, min(1.0, used)) * width
+    lines = "".join(
+        f'<line class="mark {kind}" x1="{part * width:.1f}" x2="{part * width:.1f}" y1="0" y2="{height}"/>'
+        for part, kind in marks
+    )
+    return Markup(  # numbers of ours, and names that were escaped
+        f'<svg class="gauge" viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(name)}: {escape(description)}">'
+        f'<rect class="track" x="0" y="0" width="{width}" height="{height}"/>'
+        f'<rect class="fill {escape(tone)}" x="0" y="0" width="{filled:.1f}" height="{height}"/>{lines}</svg>'
+    )
+
+
+def _range(dots: Sequence[Dot], levels: Sequence[Level], *, is_close: bool) -> tuple[int, int]:
+    """Return the lowest and the highest value in the picture."""
+    values = [dot.cents for dot in dots] + [level.cents for level in levels if not is_close or level.kind == "start"]
+    low, high = min(values), max(values)
+    pad = max((high - low) // 8, high // CLOSE_PART)
+    return low - pad, high + pad
+
+
+def _opening(name: str, description: str) -> str:
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)}: '
+        f'{escape(description)}"><rect class="frame" x="{LEFT}" y="{TOP}" width="{WIDTH - LEFT - RIGHT}" '
+        f'height="{HEIGHT - TOP - BOTTOM}"/>'
+    )
+
+
+def _ticks(since: datetime, until: datetime, x_of: object) -> list[str]:
+    assert callable(x_of)
+    is_long = until - since > timedelta(days=2)
+    found = []
+    for number in range(TICKS + 1):
+        at = since + (until - since) * (number / TICKS)
+        anchor = "start" if number == 0 else "end" if number == TICKS else "middle"
+        text = at.strftime("%d %b" if is_long else "%H:%M")
+        found.append(f'<text class="tick" x="{x_of(at):.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{text}</text>')
+    return found
+
+
+def _labels(levels: list[tuple[float, Level]]) -> list[tuple[float, float, Level]]:
+    """Return each level with where its label stands: moved down as far as the one above it asks for."""
+    found: list[tuple[float, float, Level]] = []
+    last = float("-inf")
+    for y, level in sorted(levels, key=lambda one: one[0]):
+        last = max(y, last + LABEL_APART)
+        found.append((y, last, level))
+    return found
+
+
+def _runs(dots: Sequence[Dot], gap: timedelta) -> list[list[Dot]]:
+    """Return the dots in pieces that are not joined: nobody looked at the account in between."""
+    found: list[list[Dot]] = []
+    for dot in dots:
+        if found and dot.at - found[-1][-1].at <= gap:
+            found[-1].append(dot)
+        else:
+            found.append([dot])
+    return found
+
+
+def _short(cents: int) -> str:
+    return amount(cents).partition(".")[0]
