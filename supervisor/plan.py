@@ -8,7 +8,7 @@ started again alone, because starting everything again with the store would thro
                   |          |
                   +--> hung -+-> killed -> (dies) -> waiting      no READY in time, or no beat
     any of them -> stopping -> (killed) -> gone                   wanted
-    waiting -> given_up                                           died too often: llm, scanner, dashboard
+    waiting -> given_up                                           died too often: llm, scanner, alerts, dashboard
 """
 
 from __future__ import annotations

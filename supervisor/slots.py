@@ -13,7 +13,7 @@ from msgspec import Struct
 from bus.vocabulary import ExitCode, Role
 
 SlotId = tuple[Role, int]
-GIVEN_UP_ALONE = frozenset({Role.LLM, Role.SCANNER, Role.DASHBOARD})
+GIVEN_UP_ALONE = frozenset({Role.LLM, Role.SCANNER, Role.ALERTS, Role.DASHBOARD})
 """Without these the rest does useful work: positions are watched and orders reconciled. All others must live."""
 
 EXIT_MEANINGS = {

@@ -30,6 +30,7 @@ PURE = {
     ROOT / "bus" / "messages.py",
     ROOT / "bus" / "frame.py",
     ROOT / "bus" / "tokens.py",
+    ROOT / "bus" / "alerting.py",
     ROOT / "config" / "dollars.py",
 }
 IMPURE = {"zmq", "httpx", "apsw", "time", "random", "secrets", "os", "socket", "asyncio", "subprocess"}

@@ -103,7 +103,7 @@ def test_fifth_death_of_one_that_must_live_drains_everything_and_exits_70(role: 
     assert any("5 deaths in" in text and "nothing can go on without it" in text for text in history.said)
 
 
-@pytest.mark.parametrize("role", [Role.LLM, Role.SCANNER, Role.DASHBOARD])
+@pytest.mark.parametrize("role", [Role.LLM, Role.SCANNER, Role.ALERTS, Role.DASHBOARD])
 def test_fifth_death_of_one_that_is_not_vital_gives_it_up_while_the_rest_runs_on(role: Role) -> None:
     slot = (role, 1)
     history = running(STORE, EXECUTOR, slot)
@@ -535,6 +535,7 @@ def test_monitor_only_leaves_out_all_that_trades() -> None:
     assert {role for role, count in found.items() if count} == {
         Role.STORE,
         Role.MONITOR,
+        Role.ALERTS,
         Role.DASHBOARD,
         Role.PAPER,
     }
