@@ -79,3 +79,27 @@ def _figures(db: apsw.Connection, move: Transition) -> Data:
     if "order_side" in found:
         found["side"] = found.pop("order_side")
     return {"reason": move.reason[:TEXT_CHARS_MAX], **found, **json.loads(move.payload)}
+
+
+# ── starting again ──────────────────────────────────────────────────────────
+
+
+def recovered(db: apsw.Connection, at: str) -> None:
+    """Tell what a store that was here before finds at its start. Orders without a known outcome make it a warning."""
+    row = db.execute(
+        "SELECT (SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'store_epoch'), "
+        "(SELECT count(*) FROM intents WHERE status IN ('pending', 'claimed', 'ready_for_exec', 'executing')), "
+        "(SELECT count(*) FROM intents WHERE status = 'opened'), "
+        "(SELECT count(*) FROM orders WHERE status IN ('reserved', 'unknown')), "
+        "(SELECT count(*) FROM halts WHERE lifted_at IS NULL AND (until IS NULL OR until > ?))",
+        (at,),
+    ).fetchone()
+    names = ("epoch", "live_intents", "open_positions", "unresolved_orders", "halts")
+    data: dict[str, Any] = dict(zip(names, row or (), strict=True))
+    if data["epoch"] == 1:
+        return
+    found = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in data.items() if name != "epoch")
+    write(
+        db, at=at, level="warning" if data["unresolved_orders"] else "info", event="recovered", actor="store.1",
+        text=f"The store started again (epoch {data['epoch']}): {found}", data=data,
+    )  # fmt: skip

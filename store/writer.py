@@ -20,9 +20,10 @@ from bus.messages import Ack, Beat, Envelope, FromStore, Peer
 from bus.records import AccountDay, AccountMark, EquitySample, TradeIntent, Worker
 from bus.vocabulary import Outcome, Role, Status
 from config.settings import Bus, Llm, Store
-from store import commands, halts, queries
+from store import alerts, commands, halts, queries
 from store.certificate import Gate
 from store.commands import Stale
+from store.daily import Summaries
 from store.decisions import STORE, DecisionStore, Refused
 from store.recovery import Changes, Lease, Registry
 from store.wallclock import WallClock
@@ -48,6 +49,7 @@ class Writer:
                 "INSERT INTO meta VALUES ('store_epoch', '1') "
                 "ON CONFLICT (key) DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)"
             )
+            alerts.recovered(db, clock.iso(now))
         reach("store.after_epoch")
         self.decisions = DecisionStore(
             db,
@@ -60,6 +62,7 @@ class Writer:
         self.registry = Registry(beat_s=bus.beat_s, dead_s=bus.dead_s, now_s=now_s)
         self.sends: list[Send] = []
         self._wall_clock = WallClock(db, now_s=now_s)
+        self._summaries = Summaries()
         self._load_leases()
 
     # ── one batch ───────────────────────────────────────────────────────────
@@ -179,6 +182,7 @@ class Writer:
         for intent in self.decisions.recycle_expired_claims(self.now):
             self.drop(intent.id, "held too long")
         self.decisions.expire(self.now)
+        self._summaries.tick(self)
         self._write_workers()
 
     def _carry_out(self, changes: Changes, peer: Peer | None) -> None:
