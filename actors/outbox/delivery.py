@@ -221,7 +221,7 @@ class Delivery:
                 await self._link.sleep(wait_s)
             self._pace.sent()
             try:
-                await self._first.send(text, as_html=as_html)
+                await self._first.write(text, as_html=as_html)
                 return
             except Denied as error:
                 if error.code != BAD_REQUEST or text is bare:
@@ -232,7 +232,7 @@ class Delivery:
         """Return what went wrong, "" when somebody has it, and whether somebody may have it all the same."""
         assert self._second is not None
         heading, _, rest = letter.plain.partition("\n")
-        if problem := await self._second.send(heading, rest or heading):
+        if problem := await self._second.tell(heading, rest or heading):
             self._second_due_s = self._clock.monotonic() + AGAIN_S
             return f"second channel: {problem}", True
         return "", True

@@ -22,7 +22,7 @@ class Second:
         self._limit_s = limit_s
         self._thread: threading.Thread | None = None
 
-    async def send(self, title: str, body: str) -> str:
+    async def tell(self, title: str, body: str) -> str:
         """Send to every address; return "" when at least one took it, else what went wrong."""
         if self._thread is not None and self._thread.is_alive():
             return "the delivery before has not ended yet"

@@ -142,7 +142,7 @@ class Telegram:
     ) -> None:
         await self._client.aclose()
 
-    async def send(self, text: str, *, as_html: bool, buttons: tuple[Button, ...] = ()) -> int:
+    async def write(self, text: str, *, as_html: bool, buttons: tuple[Button, ...] = ()) -> int:
         """Send a message to the chat and return its id. Raises TelegramError."""
         body: dict[str, Any] = {"chat_id": self.chat, "text": text, "link_preview_options": {"is_disabled": True}}
         if as_html:

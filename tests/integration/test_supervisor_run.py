@@ -199,7 +199,7 @@ def honcho(house: Toys, *arguments: str) -> subprocess.Popen[str]:
     return process
 
 
-ALL = {"store.1", "scanner.1", "llm.1", "llm.2", "llm.3", "executor.1", "monitor.1", "paper.1"}
+ALL = {"store.1", "scanner.1", "llm.1", "llm.2", "llm.3", "executor.1", "monitor.1", "alerts.1", "paper.1"}
 
 
 def test_honcho_runs_three_analysts_replaces_in_place_and_stops_everything(house: Toys) -> None:
