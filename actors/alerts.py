@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 
 from loguru import logger
 
 from actors.analysts.masking import Masker
 from actors.compliance import rulebook
 from actors.outbox import channels
+from actors.outbox.answers import Answers
 from actors.outbox.channels import Channels
+from actors.outbox.codes import Codes
+from actors.outbox.commands import Commands
 from actors.outbox.delivery import Delivery
+from actors.outbox.listening import Listening
 from actors.outbox.notes import Notes
 from actors.outbox.pace import Pace
 from actors.outbox.pulse import Pulse
@@ -70,13 +75,25 @@ class Alerts(actor.Actor):
         is_group = bot is not None and bot.is_group
         pace = Pace(self.clock, gap_s=alerts.gap_s, group_per_minute=alerts.group_per_minute if is_group else None)
         second = Second(self._channels.second, limit_s=alerts.second_s) if self._channels.second else None
-        secrets = load.secret_values((channels.CHAT, alerts.second_env, alerts.ping_env)) | self._channels.secrets
+        hidden = load.secret_values((channels.CHAT, alerts.second_env, alerts.ping_env)) | self._channels.secrets
+        mask, rules = Masker(hidden), rulebook.load(self.settings.compliance.rules)
         self._delivery = Delivery(
             self.link, self._path, first=telegram, second=second, settings=alerts, notes=notes, pace=pace,
-            clock=self.clock, mask=Masker(secrets),
-            currency=rulebook.load(self.settings.compliance.rules).account.currency,
+            clock=self.clock, mask=mask, currency=rules.account.currency,
         )  # fmt: skip
         jobs.create_task(self._delivery.run(), name="deliver")
+        if telegram is None or not alerts.commands:
+            return
+        commands = Commands(
+            telegram, self.link, answers=Answers(self._path, self.settings, rules, self.clock),
+            codes=Codes(self.clock, lifetime_s=alerts.confirm_s, make=lambda: secrets.token_urlsafe(12)),
+            pace=pace, settings=alerts, clock=self.clock, mask=mask,
+        )  # fmt: skip
+        listening = Listening(
+            telegram, self.link, commands=commands, notes=notes, lock=load.data_folder() / "alerts" / "poller.lock",
+            settings=alerts, clock=self.clock,
+        )  # fmt: skip
+        jobs.create_task(listening.run(), name="listen")
 
     def beat(self) -> BeatState:
         return BeatState(progress=self._delivery.told if self._delivery else 0)

@@ -217,9 +217,7 @@ class Delivery:
         for text, as_html in tries:
             if text is None:
                 continue
-            if (wait_s := self._pace.wait_s()) > 0:
-                await self._link.sleep(wait_s)
-            self._pace.sent()
+            await self._pace.turn(self._link.sleep)
             try:
                 await self._first.write(text, as_html=as_html)
                 return

@@ -6,12 +6,15 @@ the truth about deliveries is the store's.
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 from loguru import logger
 
 from actors.market import durable
 from bus.failpoints import reach
+
+COUNTED_S = 6 * 86_400.0  # updates are numbered in a row while there is one at least once a week
 
 
 class Notes:
@@ -32,9 +35,16 @@ class Notes:
         durable.write(self._sending, str(through_seq).encode())
         reach("alerts.after_note")
 
-    def next_update(self) -> int:
-        """Return the first update that was not looked at yet; 0: not known."""
-        return _read(self._update)
+    def next_update(self, now: datetime) -> int:
+        """Return the first update that was not looked at yet; 0: not known.
+
+        Nor is it after some quiet days: Telegram may then begin to count anew, with lower numbers.
+        """
+        try:
+            is_fresh = now.timestamp() - self._update.stat().st_mtime < COUNTED_S
+        except OSError:
+            return 0
+        return _read(self._update) if is_fresh else 0
 
     def write_next_update(self, update_id: int) -> None:
         """Note, before it is looked at, that an update was taken: it is never looked at twice."""

@@ -7,6 +7,7 @@ to the chat counts, answers to commands as well as alerts.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Awaitable, Callable
 
 from bus.clock import Clock
 
@@ -33,8 +34,11 @@ class Pace:
             due_s = max(due_s, self._sent_s[0] + WINDOW_S)
         return max(0.0, due_s - now_s)
 
-    def sent(self) -> None:
-        """Note a message, whether or not it arrived."""
+    async def turn(self, sleep: Callable[[float], Awaitable[bool]]) -> None:
+        """Wait until a message may be sent, and count it. A `sleep` that returns True ends the waiting: last words."""
+        while (wait_s := self.wait_s()) > 0:
+            if await sleep(wait_s):
+                break
         self._sent_s.append(self._clock.monotonic())
 
     def hold(self, seconds: float) -> None:

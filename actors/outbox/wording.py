@@ -7,6 +7,7 @@ texts are compared with tests/unit/golden_alerts/ to the letter.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
@@ -15,8 +16,10 @@ from actors.compliance.money import amount
 from actors.console import text
 from actors.market import pips
 from actors.market.errors import BadBars
+from bus.records import EquitySample, Halt, Order, OrderPlan, TradeIntent
 from config import dollars
 from store.outbox import Alert
+from store.results import Result
 
 MARKS = {"info": "ℹ", "warning": "⚠", "error": "⛔"}
 LINE_CHARS_MAX = 500
@@ -39,6 +42,7 @@ LEVELS = {
     "ok": "ok again", "warn_50": "50 % used", "warn_80": "80 % used", "stop": "no new orders",
     "flatten": "everything is closed", "breach": "BREACHED",
 }  # fmt: skip
+ORDERS_MAX, HALTS_MAX = 12, 6
 AGAIN = "Sent again: it may have reached you before."
 
 
@@ -110,6 +114,119 @@ def _said(alert: Alert, currency: str) -> tuple[str, tuple[str, ...]]:
 
 def _name(event: str) -> str:
     return TITLES.get(event, event.replace("_", " ").capitalize())
+
+
+# ── answers to commands ─────────────────────────────────────────────────────
+
+NO = "No, leave it"
+EXPIRED = "This button is used, too old, or not yours. Give the command again."
+DOES = {
+    "pause": "No new orders until you resume; positions stay as they are.",
+    "resume": "New orders are allowed again. These halts are lifted, and no others:",
+    "flatten": "Every position is closed and every waiting order cancelled; no new orders until you resume.",
+}
+
+
+def status(
+    *, profile: str, account_id: str, alive: Sequence[str], counts: dict[str, int], halts: Sequence[Halt],
+    sample: EquitySample | None, unresolved: int, currency: str, now: datetime,
+) -> Words:  # fmt: skip
+    """Return how the pipeline and the account stand."""
+    money = "Account not read yet"
+    if sample is not None:
+        money = (
+            f"Equity {amount(sample.equity_cents)}, balance {amount(sample.balance_cents)} {currency}, "
+            f"{sample.positions} positions, level {sample.level} ({text.age(sample.at, now)} ago)"
+        )
+    live = [f"{times} {name}" for name, times in counts.items() if name not in ("closed", "cancelled")]
+    lines = [
+        f"Running: {', '.join(alive) or 'nothing'}",
+        money,
+        f"Intents: {', '.join(live) or 'none'}",
+        f"Orders without a known outcome: {unresolved}",
+        *(f"HALT {one.id} ({one.kind}): {one.reason}" for one in halts[:HALTS_MAX]),
+    ]
+    return Words(f"Status of {profile}, account {account_id}", _short(lines if halts else [*lines, "No halt stands"]))
+
+
+def profit(found: Sequence[tuple[str, Result]], currency: str) -> Words:
+    """Return what was earned in each span."""
+    lines = []
+    for name, one in found:
+        rate = f", {one.wins} won ({100 * one.wins / one.trades:.0f} %)" if one.trades else ""
+        worst = f", largest loss {amount(one.largest_loss_cents)} {currency}" if one.largest_loss_cents else ""
+        lines.append(f"{name}: net {signed(one.net_profit_cents)} {currency}, {one.trades} closed{rate}{worst}")
+    return Words("Closed positions", tuple(lines))
+
+
+def orders(
+    *, opened: Sequence[tuple[TradeIntent, Order]], unresolved: Sequence[Order], live: Sequence[TradeIntent],
+    currency: str,
+) -> Words:  # fmt: skip
+    """Return what is open, unknown or on its way."""
+    lines = [f"Open: {_plan(one.plan, currency)}; intent {intent.id}" for intent, one in opened]
+    lines += [f"UNKNOWN: {_plan(one.plan, currency)}; intent {one.intent_id}" for one in unresolved]
+    lines += [f"{one.status}: {one.suggested_side or ''} {one.symbol}; intent {one.id}" for one in live]
+    more = [f"... and {len(lines) - ORDERS_MAX} more"] if len(lines) > ORDERS_MAX else []
+    return Words(f"{len(opened)} positions open", _short([*lines[:ORDERS_MAX], *more] or ["Nothing is on its way"]))
+
+
+def _plan(plan: OrderPlan, currency: str) -> str:
+    target = f"TP {plan.tp_price}" if plan.tp_price else "no TP"
+    risk = f"at risk {amount(plan.loss_cents)} {currency}"
+    return f"{plan.side} {plan.volume} lots {plan.symbol} from {plan.entry_price}, SL {plan.sl_price}, {target}, {risk}"
+
+
+def confirm(change: str, halts: Sequence[str], lifetime_s: float) -> Words:
+    """Return the question before a change."""
+    lines = [DOES[change], *(f"- {reason}" for reason in halts), f"The button is good for {lifetime_s:.0f} s, once."]
+    return Words(f"{change.capitalize()}?", _short(lines))
+
+
+def yes(change: str) -> str:
+    return f"Yes, {change}"
+
+
+def done(change: str, answers: Sequence[str]) -> Words:
+    return Words(f"{change.capitalize()}: asked of the store", _short(list(answers)))
+
+
+def answered(outcome: str, reason: str) -> str:
+    """Return the store's answer as a sentence."""
+    said = {"applied": "Done", "already": "It stood so already", "refused": "REFUSED", "stale": "REFUSED"}[outcome]
+    return f"{said}: {reason}" if reason else f"{said}."
+
+
+def not_answered(within_s: float) -> str:
+    return f"The store did not answer within {within_s:.0f} s. It may have been done all the same: look at /status."
+
+
+def left_alone(change: str) -> Words:
+    return Words(f"{change.capitalize()}: left alone, nothing was changed.")
+
+
+def nothing_to_resume() -> Words:
+    return Words("No halt stands; there is nothing to resume.")
+
+
+def too_old(command: str, age_s: float) -> Words:
+    return Words(f"/{command} was not run: it is {age_s / 60:.0f} min old. Give it again if you still want it.")
+
+
+def not_readable(problem: str) -> Words:
+    return Words("The records cannot be read now.", _short([problem]))
+
+
+def help_text(*, known: bool) -> Words:
+    lines = (
+        "/status, /profit, /orders: how things stand",
+        "/pause, /resume, /flatten [reason]: after a button is pressed",
+    )
+    return Words("Commands" if known else "No such command. There are:", lines)
+
+
+def _short(lines: Sequence[str]) -> tuple[str, ...]:
+    return tuple(text.line(line, LINE_CHARS_MAX // 2) for line in lines)
 
 
 # ── one function an event: figures in, heading and lines out ────────────────
