@@ -15,6 +15,15 @@ from bus.alerting import Report as Report
 from bus.frame import Day, Id, LongText, Text
 from bus.frame import Message as Message
 from bus.records import AccountDay, AccountMark, Certificate, EquitySample, Order, OrderPlan, Signal, TradeIntent
+from bus.steering import Attest as Attest
+from bus.steering import Cancel as Cancel
+from bus.steering import Close as Close
+from bus.steering import DeclareDay as DeclareDay
+from bus.steering import Flatten as Flatten
+from bus.steering import Pause as Pause
+from bus.steering import Resolve as Resolve
+from bus.steering import Resume as Resume
+from bus.steering import Submit as Submit
 from bus.tokens import ReserveTokens as ReserveTokens
 from bus.tokens import SettleTokens as SettleTokens
 from bus.vocabulary import DecisionSide, Outcome, Role, Source, State
@@ -247,73 +256,11 @@ class ChildExited(Message, frozen=True, kw_only=True, tag=True):
     status: str
 
 
-class Cancel(Message, frozen=True, kw_only=True, tag=True):
-    """The operator takes back an intent that no order was reserved for."""
-
-    intent_id: Id
-    operator: Id
-    reason: Text
-
-
-class Resolve(Message, frozen=True, kw_only=True, tag=True):
-    """The operator says what became of an order that nobody else can tell: that position, or (None) no position.
-
-    No default for `position_id`: a field that got lost must not mean "absent".
-    """
-
-    intent_id: Id
-    operator: Id
-    position_id: Id | None
-    reason: Text
-
-
-class Pause(Message, frozen=True, kw_only=True, tag=True):
-    """The operator stops new orders: until a time, or until `Resume`."""
-
-    operator: Id
-    reason: Text
-    until: str | None = None
-
-
-class Resume(Message, frozen=True, kw_only=True, tag=True):
-    """The operator lifts one halt, or (None) all that he may lift."""
-
-    operator: Id
-    reason: Text
-    halt_id: int | None = None
-
-
-class Flatten(Message, frozen=True, kw_only=True, tag=True):
-    """The operator has every position closed, and new orders stopped until `Resume`."""
-
-    operator: Id
-    reason: Text
-
-
-class DeclareDay(Message, frozen=True, kw_only=True, tag=True):
-    """The operator says what a day started with that cannot be rebuilt, and what the account reached at most."""
-
-    operator: Id
-    reason: Text
-    day: AccountDay
-    marks: tuple[AccountMark, ...] = ()
-
-
-class Attest(Message, frozen=True, kw_only=True, tag=True):
-    """The operator has compared the rule set with the account's dashboard, and the firm consents to trading by EA."""
-
-    operator: Id
-    account_id: Id
-    rules: Id
-    rules_hash: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-    text: Text
-
-
 Command = (
     Propose | Invalidate | Decide | AnalysisFailed | Release | Reject | ReserveOrder | OrderOpened | OrderFailed
     | OrderUnknown | PositionClosed | Adopt | StartDay | RaiseMarks | SampleEquity | CountRequests | GrantRequests
     | ReturnRequests | RaiseHalt | Report | Sweep | ChildExited | Cancel | Resolve | Pause | Resume | Flatten
-    | DeclareDay | Attest | ReserveTokens | SettleTokens | AlertsDelivered
+    | DeclareDay | Attest | ReserveTokens | SettleTokens | AlertsDelivered | Close | Submit
 )  # fmt: skip
 
 
@@ -324,6 +271,9 @@ class Envelope(Struct, frozen=True, kw_only=True):
     body: Beat | Command
     id: Annotated[str, Meta(max_length=36)] = ""
 
+
+# What an operator may ask through a page or a chat: nothing that speaks for the broker's records or the rules.
+OPERATORS: tuple[type[Message], ...] = (Cancel, Close, Pause, Resume, Flatten)
 
 MAY_SEND: dict[Role, tuple[type[Message], ...]] = {
     Role.SCANNER: (Beat, Propose, Invalidate, Report),
@@ -336,10 +286,10 @@ MAY_SEND: dict[Role, tuple[type[Message], ...]] = {
         Beat, PositionClosed, Adopt, StartDay, RaiseMarks, SampleEquity, CountRequests, GrantRequests, ReturnRequests,
         RaiseHalt, Report, Sweep,
     ),
-    Role.DASHBOARD: (Beat, Cancel, Report),
+    Role.DASHBOARD: (Beat, *OPERATORS, Report),
     Role.ALERTS: (Beat, AlertsDelivered, Pause, Resume, Flatten, Report),
     Role.PAPER: (Beat, Report),
-    Role.PILOT: (Cancel, Resolve, Pause, Resume, Flatten, DeclareDay, Attest),
+    Role.PILOT: (*OPERATORS, Submit, Resolve, DeclareDay, Attest),
     Role.SUPERVISOR: (ChildExited, Report),
     Role.STORE: (),
 }  # fmt: skip

@@ -145,6 +145,15 @@ class Halt(Record, frozen=True, kw_only=True):
     flatten: bool = False  # the monitor closes every position while this stands
 
 
+class Closing(Record, frozen=True, kw_only=True):
+    """The operator's order to close the position of one intent. Carried out once that intent is closed."""
+
+    intent_id: str
+    operator: str
+    reason: str
+    asked_at: str
+
+
 class AccountDay(Record, frozen=True, kw_only=True):
     """What a firm's day started with. Floating profit is never part of the start balance.
 

@@ -27,6 +27,8 @@ TOML_BYTES_MAX = 1_000_000
 READ_ONLY = "PILOT_READONLY"
 SECRET_ENDINGS = ("KEY", "PASSWORD", "SECRET", "TOKEN")
 SECRET_CHARS_MIN = 8
+OURS = ("PILOT_", "LOG_")
+PLAIN = ("PILOT_PROFILE", "PILOT_DATA", "PILOT_RUN", READ_ONLY, "LOG_LEVEL", "LOG_FORMAT")  # any other may be a secret
 
 T = TypeVar("T")
 
@@ -43,12 +45,22 @@ def settings(profile: str | None = None) -> Settings:
     Raises:
         ConfigError: no such profile, not TOML, unknown key, wrong type or value out of range.
     """
+    path = profile_file(profile)
+    return checked(read_toml(path), path)
+
+
+def profile_file(profile: str | None = None) -> Path:
+    """Return the file of a profile, see `settings`. Raises ConfigError when there is none."""
     wanted = profile or os.environ.get("PILOT_PROFILE") or "paper"
     path = Path(wanted) if wanted.endswith(".toml") else PROFILES / f"{wanted}.toml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
         raise ConfigError(f"profile {wanted!r}: there is no file {path}; known profiles: {known}")
-    raw = read_toml(path)
+    return path
+
+
+def checked(raw: dict[str, Any], path: Path) -> Settings:
+    """Return what was read from a profile at `path` as settings. Raises ConfigError."""
     raw.setdefault("profile", path.stem)
     found = convert(raw, Settings, path)
     _check_together(found, path)
@@ -122,12 +134,12 @@ def rules_file(name: str, folder: Path = RULES) -> RulesFile:
         known = ", ".join(sorted(found.stem for found in folder.glob("*.toml"))) or "none"
         raise ConfigError(f"compliance.rules was {name!r}; there is no file {path}; known sets: {known}")
     content = _read_bytes(path)
-    return RulesFile(path=path, raw=_toml(content, path), fingerprint=hashlib.sha256(content).hexdigest())
+    return RulesFile(path=path, raw=toml(content, path), fingerprint=hashlib.sha256(content).hexdigest())
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Return the content of a TOML file. Raises ConfigError when it is unreadable, too large or not TOML."""
-    return _toml(_read_bytes(path), path)
+    return toml(_read_bytes(path), path)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -141,7 +153,8 @@ def _read_bytes(path: Path) -> bytes:
     return content
 
 
-def _toml(content: bytes, path: Path) -> dict[str, Any]:
+def toml(content: bytes, path: Path) -> dict[str, Any]:
+    """Return the content of a TOML file that was read from `path`. Raises ConfigError."""
     try:
         return tomllib.loads(content.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -250,6 +263,29 @@ def secret_values(names: Iterable[str] = ()) -> frozenset[str]:
         if name in wanted or name.upper().endswith(SECRET_ENDINGS)
     )
     return frozenset(value for value in values if len(value) >= SECRET_CHARS_MIN)
+
+
+class Variable(NamedTuple):
+    """One variable of ours: `value` is "***" when it is a secret, `origin` is environment or .env."""
+
+    name: str
+    value: str
+    origin: str
+
+
+def variables() -> list[Variable]:
+    """Return the variables that steer us and are set, without the value of any secret. The environment comes first.
+
+    Raises:
+        ConfigError: `.env` can be read by others.
+    """
+    found = {}
+    for origin, where in ((".env", env_file()), ("environment", os.environ)):
+        for name, value in where.items():
+            if name.startswith(OURS) and value:
+                shown = value if name in PLAIN else "***"
+                found[name] = Variable(name, shown, origin)
+    return [found[name] for name in sorted(found)]
 
 
 def is_read_only() -> bool:

@@ -60,6 +60,7 @@ class StoreActor:
         writer = Writer(
             self._db, self._settings.store, self._settings.bus, self._gate,
             now=self._clock.now(), now_s=self._clock.monotonic(), llm=self._settings.llm,
+            symbols=self._settings.symbols,
         )  # fmt: skip
         logger.info("Serving epoch {} of {}", writer.epoch, self._settings.store.db_path)
         reach("store.before_ready")  # telling the supervisor that the store serves

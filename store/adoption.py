@@ -17,7 +17,7 @@ from bus import clock, messages
 from bus.messages import Peer
 from bus.records import TradeIntent
 from bus.vocabulary import Outcome, Status
-from store import halts, queries, states
+from store import halts, intents, states
 from store.decisions import Refused
 from store.halts import Answer
 
@@ -75,10 +75,7 @@ def _intent(body: messages.Adopt, key: str, opened_at: datetime, now: datetime) 
 
 def _write(writer: Writer, intent: TradeIntent, body: messages.Adopt) -> None:
     """Write intent, decision and order. The order has no id: nobody of ours sent it."""
-    values = tuple(str(v) if isinstance(v, Status) else v for v in msgspec.structs.astuple(intent))
-    writer.db.execute(
-        f"INSERT INTO intents ({queries.columns(TradeIntent)}) VALUES ({', '.join('?' * len(values))})", values
-    )
+    intents.insert(writer.db, intent)
     plan = body.plan
     meta = {"adopted": True, "entry_price": str(plan.entry_price), "volume": str(plan.volume)}
     writer.db.execute(

@@ -1,4 +1,4 @@
-"""Copy the database while it is in use, and prove that the copy is good. Run by the monitor's janitor.
+"""Copy the database while it is in use, and prove that the copy is good. Run by the monitor's janitor and by pilot.
 
 Reads only: the copy is made by SQLite's backup API, checked, synced and renamed into place.
 """
@@ -22,7 +22,7 @@ class BackupFailed(Exception):
     """The copy could not be made or is not good. Older backups are untouched."""
 
 
-class _Damaged(Exception):
+class Damaged(Exception):
     """The copy does not pass its integrity check."""
 
 
@@ -39,14 +39,14 @@ def backup(source: Path, folder: Path, kept: int, clock: Clock) -> Path:
         for left in folder.glob("decisions-*.db.part*"):  # of one that was killed
             left.unlink(missing_ok=True)
         os.close(os.open(part, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        _copy(source, part)
+        copy(source, part)
         reach("monitor.before_keep")  # syncing the checked copy and giving it its name
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.rename(whole)
         connection.sync_folder(folder)
         reach("monitor.after_keep")
-    except (OSError, apsw.Error, connection.DatabaseRefused, _Damaged) as error:
+    except (OSError, apsw.Error, connection.DatabaseRefused, Damaged) as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise BackupFailed(f"backup of {source.name} into {folder}: {error}") from error
@@ -66,19 +66,20 @@ def integrity(path: Path) -> str:
         db.close()
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy(source: Path, target: Path) -> None:
+    """Copy a database that may be in use into an empty file, and check the copy in full. Raises Damaged, apsw.Error."""
     reader = connection.open_reader(source)
     writer = apsw.Connection(str(target))
     try:
         reach("monitor.before_copy")  # copying the database page by page
-        with writer.backup("main", reader, "main") as copy:
-            while not copy.done:
-                copy.step(PAGES_A_STEP)
+        with writer.backup("main", reader, "main") as copying:
+            while not copying.done:
+                copying.step(PAGES_A_STEP)
         reach("monitor.after_copy")
         writer.pragma("journal_mode", "delete")  # one file, no log beside it
         verdict = str(writer.execute("PRAGMA integrity_check(1)").get)
         if verdict != "ok":
-            raise _Damaged(f"the copy is damaged: {verdict}")
+            raise Damaged(f"the copy is damaged: {verdict}")
     finally:
         writer.close()
         reader.close()

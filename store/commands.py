@@ -15,7 +15,7 @@ from bus import clock, messages
 from bus.messages import Peer
 from bus.records import Order, TradeIntent
 from bus.vocabulary import OrderStatus, Outcome, Role, Status
-from store import account, adoption, deliveries, halts, states, tokens
+from store import account, adoption, deliveries, halts, states, steering, tokens
 from store.decisions import Refused
 from store.halts import Answer
 
@@ -255,6 +255,8 @@ HANDLERS: dict[type, Callable[[Writer, Peer, Any], Answer]] = {
     messages.Pause: halts.pause,
     messages.Resume: halts.resume,
     messages.Flatten: halts.flatten,
+    messages.Close: steering.close,
+    messages.Submit: steering.submit,
     messages.DeclareDay: account.declare_day,
     messages.Attest: account.attest,
     messages.SampleEquity: account.sample_equity,

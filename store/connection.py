@@ -39,6 +39,8 @@ def open_writer(path: Path) -> apsw.Connection:
             disk, or SQLite itself is too old.
     """
     _require_sqlite()
+    if mark_of(path).exists():
+        raise DatabaseRefused(f"{path}: a restore was cut off half-way; run `pilot restore`, which ends it")
     reach("store.before_open")  # opening, checking and migrating the database, or making it
     if path.exists():
         inspect(path)
@@ -73,6 +75,11 @@ def open_reader(path: Path) -> apsw.Connection:
     except apsw.Error as error:
         raise DatabaseRefused(f"{path}: cannot be read: {error}") from error
     return db
+
+
+def mark_of(path: Path) -> Path:
+    """Return the file that stands beside a database while a backup is put in its place."""
+    return path.with_name(path.name + ".restoring")
 
 
 def warm_up() -> None:

@@ -18,7 +18,7 @@ from bus import clock
 from bus.messages import Decide, Peer, PositionResult, Propose, ReserveOrder
 from bus.records import Order, TradeIntent
 from bus.vocabulary import Role, Status
-from store import figures, queries, states
+from store import figures, intents, queries, states
 from store.journal import Journal
 from store.queries import Reader
 
@@ -64,12 +64,7 @@ class DecisionStore:
         if len(signal_json) > SIGNAL_CHARS_MAX:
             raise Refused(f"the signal has {len(signal_json)} characters; allowed: {SIGNAL_CHARS_MAX}")
         key = f"{signal.symbol}:{signal.timeframe}:{signal.bar_time}:{proposed.source}"
-        known = self._db.execute(
-            "SELECT 1 FROM intents WHERE idempotency_key = ?1 "
-            "UNION ALL SELECT 1 FROM retired_keys WHERE idempotency_key = ?1",
-            (key,),
-        ).get
-        if known is not None:
+        if intents.is_known(self._db, key):
             return None
         intent = TradeIntent(
             id=secrets.token_hex(8),
@@ -88,13 +83,7 @@ class DecisionStore:
             expires_at=clock.iso(now + timedelta(minutes=proposed.ttl_minutes)),
             idempotency_key=key,
         )
-        # SQLite takes plain text, not an enumeration of it.
-        values = tuple(str(v) if isinstance(v, Status) else v for v in msgspec.structs.astuple(intent))
-        self._db.execute(f"INSERT INTO intents ({_INTENT}) VALUES ({', '.join('?' * len(values))})", values)
-        self._db.execute(
-            "INSERT INTO decisions (intent_id, created_at, status) VALUES (?, ?, 'pending')",
-            (intent.id, intent.created_at),
-        )
+        intents.insert_pending(self._db, intent)
         why = f"{signal.source} bar {signal.bar_time}, score {signal.score:.4f}, {signal.confidence} confidence"
         self.journal.append(intent.id, "propose", None, Status.PENDING, by, 0, why, {"symbol": signal.symbol}, now)
         return intent
@@ -106,7 +95,7 @@ class DecisionStore:
             "AND (expires_at IS NULL OR expires_at > ?1) ORDER BY created_at, rowid LIMIT 1",
             (clock.iso(now),),
         ).fetchone()
-        return self._lease(queries.record_of(TradeIntent, row), "claim", worker, now) if row else None
+        return self.lease(queries.record_of(TradeIntent, row), "claim", worker, now) if row else None
 
     def decide(self, intent: TradeIntent, verdict: Decide, by: Peer, now: datetime) -> None:
         """Record a verdict: ready_for_exec for BUY and SELL (SL and TP needed, in pips), cancelled for HOLD."""
@@ -166,11 +155,11 @@ class DecisionStore:
             "ORDER BY created_at, rowid LIMIT 1",
             (clock.iso(now),),
         ).fetchone()
-        return self._lease(queries.record_of(TradeIntent, row), "take", executor, now) if row else None
+        return self.lease(queries.record_of(TradeIntent, row), "take", executor, now) if row else None
 
     def hand_over(self, intent: TradeIntent, executor: Peer, now: datetime) -> TradeIntent:
         """Give an executing intent whose order is unresolved to a new executor, which reconciles and never sends."""
-        return self._lease(intent, "hand_over", executor, now)
+        return self.lease(intent, "hand_over", executor, now)
 
     def executor_died(self, intent: TradeIntent, reason: str, now: datetime) -> Status:
         """Put an executing intent without a reserved order back (nothing was sent), or end it after its attempts."""
@@ -319,9 +308,9 @@ class DecisionStore:
             self._db.execute("DELETE FROM intents WHERE id = ?", (intent_id,))
         return len(rows)
 
-    # ── plumbing ────────────────────────────────────────────────────────────
+    # ── leases ──────────────────────────────────────────────────────────────
 
-    def _lease(self, intent: TradeIntent, event: str, holder: Peer, now: datetime) -> TradeIntent:
+    def lease(self, intent: TradeIntent, event: str, holder: Peer, now: datetime) -> TradeIntent:
         """Give `intent` to `holder` with the next epoch, and return it as it is then."""
         at = clock.iso(now)
         columns: dict[str, Any] = {
@@ -335,6 +324,8 @@ class DecisionStore:
             self._decision(intent.id, claimed_at=at)
         status = self._move(intent, event, holder, now, f"lease for {holder.name}", columns=columns)
         return msgspec.structs.replace(intent, status=status, **columns)
+
+    # ── plumbing ────────────────────────────────────────────────────────────
 
     def _may(self, intent: TradeIntent, event: str) -> Status:
         target = states.target(event, intent.status)

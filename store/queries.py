@@ -19,6 +19,7 @@ from bus.records import (
     AccountDay,
     AccountMark,
     Attestation,
+    Closing,
     DecisionRecord,
     EquitySample,
     Halt,
@@ -41,6 +42,7 @@ __all__ = [
     "Figures",
     "NoDatabase",
     "Opinion",
+    "OrderVerdict",
     "Reader",
     "columns",
     "order_of",
@@ -50,6 +52,7 @@ __all__ = [
 
 R = TypeVar("R", bound=Record)
 ROWS_MAX = 10_000
+UNREADABLE = (apsw.Error, msgspec.ValidationError, msgspec.DecodeError)  # what a damaged database may raise
 
 
 def columns(kind: type[Record]) -> str:
@@ -85,6 +88,17 @@ class Analysed(Record, frozen=True, kw_only=True):
     figures: Figures | None  # None: they are not in the journal
     loss_cents: int | None  # the order's worst loss at its stop; None without an order
     net_profit_cents: int | None  # None until its position is closed
+
+
+class OrderVerdict(Record, frozen=True, kw_only=True):
+    """What intent, order and decision say of each other; None where there is no such row."""
+
+    intent_id: str
+    status: str | None
+    position_id: str | None
+    order_status: str | None
+    order_position_id: str | None
+    decision_status: str | None
 
 
 class Reader:
@@ -174,6 +188,10 @@ class Reader:
     def transitions(self, intent_id: str) -> list[Transition]:
         return self._all(Transition, "transitions WHERE intent_id = ? ORDER BY seq", intent_id)
 
+    def last_transition_at(self) -> str:
+        """Return when the newest arrow was taken, "" without one."""
+        return str(self._db.execute("SELECT coalesce(max(at), '') FROM transitions").get)
+
     def journal(self) -> Iterator[Transition]:
         """Yield every arrow of every intent, oldest first, read in pages."""
         seq = 0
@@ -200,6 +218,14 @@ class Reader:
         """Return every intent's id and status."""
         rows = self._db.execute("SELECT id, status FROM intents").fetchall()
         return [(str(intent_id), str(status)) for intent_id, status in rows]
+
+    def verdicts(self) -> list[OrderVerdict]:
+        """Return every intent with its order and decision, and every order without an intent."""
+        rows = self._db.execute(
+            "SELECT coalesce(i.id, o.intent_id), i.status, i.position_id, o.status, o.position_id, d.status "
+            "FROM intents i FULL JOIN orders o ON o.intent_id = i.id LEFT JOIN decisions d ON d.intent_id = i.id"
+        ).fetchall()
+        return [record_of(OrderVerdict, row) for row in rows]
 
     # ── orders and positions ────────────────────────────────────────────────
 
@@ -281,6 +307,16 @@ class Reader:
             now,
         )
 
+    def closings(self) -> list[Closing]:
+        """Return the orders to close one position that are not carried out: its intent is still opened."""
+        return self._all(
+            Closing, "closings WHERE intent_id IN (SELECT id FROM intents WHERE status = 'opened') ORDER BY asked_at"
+        )
+
+    def closing(self, intent_id: str) -> Closing | None:
+        """Return the operator's order to close an intent's position, carried out or not."""
+        return self._one(Closing, "closings WHERE intent_id = ?", intent_id)
+
     def halt(self, halt_id: int) -> Halt | None:
         """Return a halt, whether it stands or not."""
         return self._one(Halt, "halts WHERE id = ?", halt_id)
@@ -325,6 +361,15 @@ class Reader:
     def store_epoch(self) -> int:
         row = self._db.execute("SELECT value FROM meta WHERE key = 'store_epoch'").get
         return int(str(row)) if row is not None else 0
+
+    def schema(self) -> list[str]:
+        """Return the statements that the tables, indexes and triggers are made of, by name."""
+        rows = self._db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name")
+        return [f"PRAGMA user_version = {self._db.pragma('user_version')}", *(str(row[0]) for row in rows)]
+
+    def select(self, kind: type[R], tail: str, *given: Any) -> list[R]:
+        """Return rows as records: `tail` is what follows FROM. For the queries that have a file of their own here."""
+        return self._all(kind, tail, *given)
 
     # ── plumbing ────────────────────────────────────────────────────────────
 

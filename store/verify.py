@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bus.records import Transition
+from bus.vocabulary import OrderStatus, Status
 from store import states
 from store.journal import GENESIS, chain_hash
-from store.queries import Reader
+from store.queries import OrderVerdict, Reader
 
 FINDINGS_MAX = 100
 
@@ -32,6 +33,45 @@ def verify_chain(reader: Reader) -> list[str]:
                 if last.get(intent_id) != status:
                     found.append(f"intent {intent_id} is {status}, but its journal ends with {last.get(intent_id)}")
     return found[:FINDINGS_MAX]
+
+
+def verify_orders(reader: Reader) -> list[str]:
+    """Return what is wrong between intents, orders and decisions, at most FINDINGS_MAX sentences.
+
+    Source: the state machine. What waits has no order, what is executing at most one without an outcome, what is open
+    or closed an opened one with the same position, and what failed at most a failed one.
+    """
+    with reader.snapshot():
+        rows = reader.verdicts()
+    return [fault for row in rows for fault in _order_faults(row)][:FINDINGS_MAX]
+
+
+def _order_faults(row: OrderVerdict) -> Iterator[str]:
+    if row.status not in _ORDERS:
+        yield f"the order of {row.intent_id} belongs to no intent"
+        return
+    if row.order_status not in _ORDERS[row.status]:
+        found = f"an order that is {row.order_status}" if row.order_status else "no order"
+        yield f"intent {row.intent_id} is {row.status} and has {found}"
+    if row.order_status == OrderStatus.OPENED and row.order_position_id != row.position_id:
+        yield f"intent {row.intent_id} has position {row.position_id}, its order {row.order_position_id}"
+    if row.decision_status != row.status:
+        yield f"intent {row.intent_id} is {row.status}, its decision {row.decision_status or 'is missing'}"
+
+
+_NONE: frozenset[str | None] = frozenset({None})
+_ORDERS: dict[str | None, frozenset[str | None]] = {
+    Status.PENDING: _NONE,
+    Status.CLAIMED: _NONE,
+    Status.READY_FOR_EXEC: _NONE,
+    Status.TIMED_OUT: _NONE,
+    Status.EXECUTING: _NONE | {OrderStatus.RESERVED, OrderStatus.UNKNOWN},
+    Status.REJECTED: _NONE,
+    Status.CANCELLED: _NONE,
+    Status.FAILED: _NONE | {OrderStatus.FAILED},
+    Status.OPENED: frozenset({OrderStatus.OPENED}),
+    Status.CLOSED: frozenset({OrderStatus.OPENED}),
+}
 
 
 def _faults(move: Transition, seq: int, head: str, status: str | None) -> Iterator[str]:

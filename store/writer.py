@@ -36,12 +36,13 @@ class Writer:
 
     def __init__(
         self, db: apsw.Connection, settings: Store, bus: Bus, gate: Gate, *, now: datetime, now_s: float,
-        llm: Llm | None = None,
+        llm: Llm | None = None, symbols: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.db = db
         self.settings = settings
         self.gate = gate
         self.llm = llm or Llm()  # for the limits of its calls
+        self.symbols = frozenset(symbols)  # what the operator may submit a trade of
         self.now, self.now_s = now, now_s
         reach("store.before_epoch")  # counting this life of the store
         with db:

@@ -30,6 +30,7 @@ SMALL = "n too small to tell"
 app = typer.Typer(
     name="analysts",
     help="Look at what the analysts decided and what came of it. Changes nothing.",
+    epilog="Example: pilot analysts report",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -16,7 +16,7 @@ import msgspec
 import typer
 
 from actors.console import tables, text
-from bus import link, messages
+from bus import messages
 from bus.errors import LockHeld, NoAnswer
 from bus.vocabulary import ExitCode, Outcome, Role
 from config import load
@@ -32,24 +32,34 @@ ANSWER_S = 5.0
 profile: dict[str, str | None] = {"name": None}  # `pilot --profile`
 
 
+def settings() -> Settings:
+    """Return the settings, or end with what is wrong with them."""
+    try:
+        return load.settings(profile["name"])
+    except ConfigError as error:
+        fail(str(error), ExitCode.CONFIG)
+
+
 @contextmanager
 def database() -> Iterator[tuple[Settings, Reader]]:
     """Open the database read-only, or end with a clear message."""
+    found = settings()
     try:
-        settings = load.settings(profile["name"])
-        reader = Reader(load.db_path(settings))
+        reader = Reader(load.db_path(found))
     except NoDatabase as error:
         fail(str(error), NO_DATABASE)
     except (ConfigError, DatabaseRefused) as error:
         fail(str(error), ExitCode.CONFIG)
     try:
-        yield settings, reader
+        yield found, reader
     finally:
         reader.close()
 
 
 def ask(command: messages.Command) -> messages.Ack:
     """Return the store's answer to one command, or end with a clear message."""
+    from bus import link  # sockets: reading needs none, and starts sooner without
+
     try:
         return link.ask_once(command, role=Role.PILOT, deadline_s=ANSWER_S)
     except NoAnswer:

@@ -38,6 +38,7 @@ ORDER = (
     "secrets", "broker", "login", "account", "symbols", "prices", "sessions", "rules", "attested", "balance",
     "positions", "requests", "llm", "telegram",
 )  # fmt: skip
+app = typer.Typer(rich_markup_mode=None)
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
@@ -57,6 +58,7 @@ class Known(Struct, frozen=True, kw_only=True):
     left: int | None = None  # None: not known
 
 
+@app.command(epilog="Examples: pilot doctor; pilot --profile ./mine.toml doctor --json")
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
 ) -> None:

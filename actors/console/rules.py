@@ -36,6 +36,7 @@ REFUSING = {"cap", "evaluation_share", "raises_target"}  # scopes of the best da
 app = typer.Typer(
     name="rules",
     help="Look at the firms' rules: sets under config/rules, or a file of yours. Changes nothing.",
+    epilog="Example: pilot rules list",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -21,6 +21,7 @@ from actors.compliance import rulebook
 from actors.compliance.money import amount
 from actors.compliance.rulebook import RuleSet
 from actors.console import asking, tables, text
+from actors.console.options import AsJson, Reason, Yes
 from bus import messages
 from bus.clock import SystemClock, iso, parse
 from bus.records import AccountDay, AccountMark, Halt
@@ -33,10 +34,6 @@ CENTS_MAX = 10_000_000_000
 REASON_CHARS_MAX = 300
 
 app = typer.Typer(rich_markup_mode=None)
-
-Reason = Annotated[str, typer.Option(help="Why. It stands in the record for good.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @app.command(epilog='Examples: pilot pause --reason holiday; pilot pause --until 2026-11-03T07:00Z --reason "payrolls"')

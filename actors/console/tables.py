@@ -16,8 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.console import text
-from bus.records import DecisionRecord, EquitySample, Halt, LlmDay, Order, TradeIntent, Transition, Worker
-from config import dollars
+from bus.records import DecisionRecord, Order, TradeIntent, Transition
 
 CELL_CHARS_MAX = 300
 REPORT_CHARS_MAX = 40_000
@@ -27,6 +26,7 @@ STYLES = {
     "opened": "green", "closed": "green", "ready_for_exec": "cyan", "executing": "bold cyan", "claimed": "cyan",
     "rejected": "yellow", "timed_out": "yellow", "failed": "red", "cancelled": "dim", "unknown": "bold red",
 }  # fmt: skip
+LEVEL_STYLES = {"warn_50": "yellow", "warn_80": "yellow", "stop": "red", "flatten": "bold red", "breach": "bold red"}
 # Shown in sections of their own.
 LONG_FIELDS = ("signal_json", "agent_risk_report", "agent_state_json", "compliance_snapshot")
 
@@ -68,24 +68,6 @@ class Row(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class Overview(Struct, frozen=True, kw_only=True):
-    """The pipeline at a glance, as the database has it. `requests` are reads and writes of the newest equity's day.
-
-    `models` is what language models cost today, in UTC.
-    """
-
-    profile: str
-    database: str
-    counts: dict[str, int]
-    workers: list[Worker]
-    halts: list[Halt]
-    unresolved_orders: list[Order]
-    positions: list[TradeIntent]
-    equity: EquitySample | None
-    requests: tuple[int, int] | None
-    models: LlmDay | None = None
-
-
 def console(file: IO[str]) -> Console:
     """Return a console on `file` that takes no text for markup."""
     return Console(file=file, markup=False, emoji=False, highlight=False)
@@ -99,56 +81,22 @@ def compliance_of(snapshot: str) -> Compliance | None:
         return None
 
 
+def grid(*titles: str) -> Table:
+    """Return an empty table without lines whose last column takes what is left."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for title in titles:
+        is_last = title == titles[-1]
+        table.add_column(title, no_wrap=not is_last, overflow="fold")
+    return table
+
+
+def cell(value: str, style: str = "") -> Text:
+    """Return text from outside as a cell."""
+    # Text, not str: what comes from outside must never be read as markup or reach the terminal as an escape.
+    return Text(text.clean(value, CELL_CHARS_MAX * 4), style)
+
+
 # ── lists ───────────────────────────────────────────────────────────────────
-
-
-def show_overview(out: Console, found: Overview, now: datetime, dead_s: float) -> None:
-    """Print the state of the pipeline. A worker without a beat for `dead_s` is called silent."""
-    out.print(_cell(f"{found.profile}: {found.database}"))
-    for halt in found.halts:
-        until = f" until {halt.until}" if halt.until else ", until it is lifted"
-        what = f"HALTED ({halt.kind}) by {halt.raised_by}, {text.age(halt.raised_at, now)} ago{until}: {halt.reason}"
-        out.print(_cell(what, "bold red"))
-    for order in found.unresolved_orders:
-        plan = order.plan
-        what = f"ORDER {order.status.upper()}: {order.intent_id} {plan.side} {plan.volume} {plan.symbol} {order.reason}"
-        out.print(_cell(what, "bold red"))
-    counts = "  ".join(f"{status} {count}" for status, count in found.counts.items())
-    out.print(_cell(f"intents   {counts or 'none yet'}"))
-    held = "  ".join(f"{i.symbol} {i.suggested_side} {i.position_id}" for i in found.positions)
-    out.print(_cell(f"positions {held or 'none'}"))
-    if (sample := found.equity) is not None:
-        out.print(
-            _cell(
-                f"account   balance {text.dollars(sample.balance_cents)}  equity {text.dollars(sample.equity_cents)}  "
-                f"loss today {text.dollars(sample.daily_loss_cents)}  level {sample.level} "
-                f"({text.age(sample.at, now)} ago)"
-            )
-        )
-        if found.requests is not None:
-            out.print(_cell(f"requests  {sum(found.requests)} on {sample.day} ({found.requests[1]} writes)"))
-    if (models := found.models) is not None and (models.calls or models.refusals):
-        out.print(_cell(f"models    {_models(models)}"))
-    if not found.workers:
-        return
-    table = _table("process", "state", "pid", "beat", "holds", "slots", "done")
-    for worker in found.workers:
-        silent_s = (now - datetime.fromisoformat(worker.last_beat_at)).total_seconds()
-        state = "silent" if silent_s > dead_s else worker.state
-        table.add_row(
-            _cell(worker.name), _cell(state, "" if state == "ready" else "yellow"), str(worker.pid),
-            text.age(worker.last_beat_at, now), str(worker.holding), str(worker.capacity), str(worker.progress),
-        )  # fmt: skip
-    out.print(table)
-
-
-def _models(found: LlmDay) -> str:
-    """Return what language models cost on a day; what is reserved and not settled may still come on top."""
-    cost, reserved = dollars.text(found.cost_micros), dollars.text(found.reserved_micros)
-    said = f"{found.calls} calls, {found.tokens:,} tokens, ${cost} on {found.day} (UTC)"
-    if found.reserved_tokens:
-        said += f", reserved {found.reserved_tokens:,} and ${reserved}"
-    return said + (f"; {found.refusals} refused" if found.refusals else "")
 
 
 def show_intents(out: Console, rows: list[Row], now: datetime) -> None:
@@ -156,13 +104,13 @@ def show_intents(out: Console, rows: list[Row], now: datetime) -> None:
     if not rows:
         out.print("no intents")
         return
-    table = _table("id", "symbol", "side", "status", "score", "conf", "updated", "reason")
-    short = _short_ids([row.intent.id for row in rows])
+    table = grid("id", "symbol", "side", "status", "score", "conf", "updated", "reason")
+    short = short_ids([row.intent.id for row in rows])
     for row in rows:
         intent = row.intent
         table.add_row(
-            short[intent.id], _cell(intent.symbol), intent.suggested_side or "-", _status(intent.status),
-            f"{intent.scanner_score:+.3f}", _cell(intent.scanner_confidence), text.age(row.updated_at, now),
+            short[intent.id], cell(intent.symbol), intent.suggested_side or "-", _status(intent.status),
+            f"{intent.scanner_score:+.3f}", cell(intent.scanner_confidence), text.age(row.updated_at, now),
             _one_line(row.reason),
         )  # fmt: skip
     out.print(table)
@@ -200,14 +148,14 @@ def _transition(out: Console, move: Transition) -> None:
     head = Text.assemble(move.at, f"  {move.event:<12}  ", _status(move.to_status), " " * (16 - len(move.to_status)))
     out.print(head.append(text.line(f"{move.actor}, epoch {move.epoch}", CELL_CHARS_MAX)))
     if move.reason:
-        out.print(Padding(_cell(text.line(move.reason, CELL_CHARS_MAX * 4), "dim"), (0, 0, 0, 4)))
+        out.print(Padding(cell(text.line(move.reason, CELL_CHARS_MAX * 4), "dim"), (0, 0, 0, 4)))
 
 
 def _checks(found: tuple[Check, ...]) -> Table:
-    table = _table("check", "", "limit", "found", "says")
+    table = grid("check", "", "limit", "found", "says")
     for check in found:
         word = Text("ok", "green") if check.passed else Text("NO", "bold red")
-        table.add_row(_cell(check.name), word, _cell(check.limit), _cell(check.found), _cell(check.text))
+        table.add_row(cell(check.name), word, cell(check.limit), cell(check.found), cell(check.text))
     return table
 
 
@@ -220,7 +168,7 @@ def _fields(out: Console, title: str, record: Struct, left_out: tuple[str, ...])
         value = getattr(record, name)
         if name not in left_out:
             shown = ", ".join(value) if isinstance(value, tuple) else "-" if value in (None, "") else str(value)
-            table.add_row(name, _cell(shown or "-"))
+            table.add_row(name, cell(shown or "-"))
     out.print(table)
 
 
@@ -232,13 +180,13 @@ def _json(out: Console, title: str, raw: str) -> None:
     try:
         found = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, RecursionError):
-        out.print(_cell(raw))
+        out.print(cell(raw))
         return
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
     table.add_column(no_wrap=True, style="dim")
     table.add_column(overflow="fold")
     for name, value in found.items():
-        table.add_row(_cell(name), _cell(bytes(value).decode().strip('"')))
+        table.add_row(cell(name), cell(bytes(value).decode().strip('"')))
     out.print(table)
 
 
@@ -250,19 +198,6 @@ def _heading(out: Console, title: str) -> None:
     out.print(Text(text.line(title, CELL_CHARS_MAX), "bold"))
 
 
-def _table(*titles: str) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for title in titles:
-        is_last = title == titles[-1]
-        table.add_column(title, no_wrap=not is_last, overflow="fold")
-    return table
-
-
-def _cell(value: str, style: str = "") -> Text:
-    # Text, not str: what comes from outside must never be read as markup or reach the terminal as an escape.
-    return Text(text.clean(value, CELL_CHARS_MAX * 4), style)
-
-
 def _one_line(value: str) -> Text:
     """Return a cell that is cut with an ellipsis where the terminal ends."""
     return Text(text.line(value, CELL_CHARS_MAX), no_wrap=True, overflow="ellipsis")
@@ -272,7 +207,7 @@ def _status(status: str) -> Text:
     return Text(str(status), STYLES.get(str(status), ""))
 
 
-def _short_ids(ids: list[str]) -> dict[str, str]:
+def short_ids(ids: list[str]) -> dict[str, str]:
     """Return for each id the beginning that tells it from the others in the list, at least `ID_CHARS` long."""
     for length in range(ID_CHARS, 65):
         short = {found: found[:length] for found in ids}

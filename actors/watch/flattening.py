@@ -7,6 +7,7 @@ cancelled on its own: one that fails holds up no other. What an answer said is n
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from loguru import logger
 
@@ -75,7 +76,7 @@ class Flattener:
             self._tries += 1
         if positions:
             logger.error("Closing all {} positions: {}", len(positions), why)
-            await self._close_all(positions)
+            self._closed |= await close_all(self._scene, positions)
             may_appear = bool(reader.unresolved_orders())
             waiting = await self._cancel_all(cancelled)  # who placed one may have placed another
             positions = await self._scene.client.open_positions()
@@ -138,18 +139,6 @@ class Flattener:
     async def _tell(self, key: str, text: str) -> None:
         await self._scene.tell.once(f"flatten {key}", "error", "flattened", text)
 
-    async def _close_all(self, positions: tuple[Position, ...]) -> None:
-        free = asyncio.Semaphore(AT_ONCE)
-
-        async def one(position: Position) -> None:
-            async with free:
-                if await close(self._scene, position):
-                    self._closed.add(position.id)
-
-        async with asyncio.TaskGroup() as closes:
-            for position in positions:
-                closes.create_task(one(position), name=f"close {position.id}")
-
 
 async def _cancel(scene: Scene, order: PendingOrder) -> None:
     """Cancel one waiting order, once. Only a look tells whether it is gone, or has been filled instead."""
@@ -162,6 +151,21 @@ async def _cancel(scene: Scene, order: PendingOrder) -> None:
         logger.warning("Cancelled {} {} {} {} lots {}", order.kind, order.side, order.symbol, order.volume, order.id)
     finally:
         reach("monitor.after_cancel")
+
+
+async def close_all(scene: Scene, positions: Iterable[Position]) -> set[str]:
+    """Close positions, a few at once; return the ids of those that the broker said it closed."""
+    free, said = asyncio.Semaphore(AT_ONCE), set()
+
+    async def one(position: Position) -> None:
+        async with free:
+            if await close(scene, position):
+                said.add(position.id)
+
+    async with asyncio.TaskGroup() as closes:
+        for position in positions:
+            closes.create_task(one(position), name=f"close {position.id}")
+    return said
 
 
 async def close(scene: Scene, position: Position) -> bool:

@@ -24,6 +24,7 @@ from actors.watch.flattening import Flattener
 from actors.watch.halting import Halts
 from actors.watch.limits import Limits
 from actors.watch.order import Order
+from actors.watch.ordered import OrderedCloses
 from actors.watch.orphans import Orphans
 from actors.watch.scene import Scene
 from actors.watch.tell import Severity, Teller
@@ -64,6 +65,8 @@ class Watch:
         self._tracker = Tracker(scene)
         self._orphans = Orphans(scene, self._halts)
         self._flattener = Flattener(scene)
+        self._closes = OrderedCloses(scene)
+        self._ordered: frozenset[str] = frozenset()  # closes that were ordered when the last poll began
         self._failures = 0
         self._failed_again_s: float | None = None
         self._positions: tuple[Position, ...] | None = None  # None: not known
@@ -85,6 +88,7 @@ class Watch:
     async def round(self, reader: Reader) -> None:
         """Poll once. A broker that fails is told once and polled again within the cadence."""
         self._failed_again_s = None
+        self._ordered = _closings(reader)
         try:
             await self._poll(reader)
         except BrokerError as error:
@@ -118,7 +122,7 @@ class Watch:
         )
         wanted = (
             self._failed_again_s, self._flattener.again_s, self._limits.again_s, self._limits.closing_in_s,
-            self._tracker.again_s, self._orphans.again_s,
+            self._tracker.again_s, self._orphans.again_s, self._closes.again_s,
         )  # fmt: skip
         return min(cadence_s, *(seconds for seconds in wanted if seconds is not None), cadence_s)
 
@@ -129,11 +133,13 @@ class Watch:
         await self._rules_are_current(reader)
         await self._limits.flat_by(reader)
         reasons = self._halts.flattening(reader)
-        await self._pay(reader, REQUESTS_PER_POLL, 0, is_urgent=bool(reasons) and not self._flattener.is_done)
+        await self._pay(reader, REQUESTS_PER_POLL, 0, is_urgent=self._is_closing(reader))
         reach("monitor.before_poll")  # reading positions and balance
         positions = self._positions = await self._client.open_positions()
         if reasons:
             positions = await self._flatten(reader, positions, reasons)
+        else:
+            positions = await self._close_ordered(reader, positions)
         balance = await self._client.balance()
         reach("monitor.after_poll")
         judged = await self._limits.judge(reader, positions, balance)
@@ -154,14 +160,20 @@ class Watch:
         now = self._clock.now()
         if positions:
             await self._pay(reader, REQUESTS_PER_POLL, len(positions), is_urgent=True)
-        today, used = max(self._used(reader, now), key=lambda one: one[1])
+        left_s, left_requests = self._left(reader, now)
         self._positions = await self._flattener.step(
-            reader,
-            positions,
-            reasons,
-            left_s=(today.ends_at - now).total_seconds(),
-            left_requests=self._rules.requests.per_day - used,
+            reader, positions, reasons, left_s=left_s, left_requests=left_requests
         )
+        return self._positions
+
+    async def _close_ordered(self, reader: Reader, positions: tuple[Position, ...]) -> tuple[Position, ...]:
+        """Close single positions that the operator ordered closed; return what is still open."""
+        due = await self._closes.due(reader, positions)
+        if not due:
+            return positions
+        await self._pay(reader, REQUESTS_PER_POLL, len(due), is_urgent=True)
+        left_s, left_requests = self._left(reader, self._clock.now())
+        self._positions = await self._closes.step(due, left_s=left_s, left_requests=left_requests)
         return self._positions
 
     async def _rules_are_current(self, reader: Reader) -> None:
@@ -197,6 +209,16 @@ class Watch:
 
     # ── plumbing ────────────────────────────────────────────────────────────
 
+    def _is_closing(self, reader: Reader) -> bool:
+        """Return whether positions are to be closed and were not seen gone."""
+        is_flattening = bool(self._halts.flattening(reader)) and not self._flattener.is_done
+        return is_flattening or bool(self._closes.wanted(reader))
+
+    def _left(self, reader: Reader, now: datetime) -> tuple[float, int]:
+        """Return the seconds until the requests' reset, and the requests until then, the reserve too."""
+        today, used = max(self._used(reader, now), key=lambda one: one[1])
+        return (today.ends_at - now).total_seconds(), self._rules.requests.per_day - used
+
     def _used(self, reader: Reader, now: datetime) -> list[tuple[FirmDay, int]]:
         """Return each reading's day and its requests: what was granted to anybody, less what we still have in hand."""
         left = self._allowance.left
@@ -211,7 +233,8 @@ class Watch:
         polled_days, reasons = days.firm_days(self._rules, polled_at), self._halts.flattening(reader)
         while days.firm_days(self._rules, self._clock.now()) == polled_days:
             left_s = self.interval_s(reader, polled_at) - (self._clock.monotonic() - started_s)
-            if left_s <= 0 or set(self._halts.flattening(reader)) - set(reasons):
+            is_ordered = set(self._halts.flattening(reader)) - set(reasons) or _closings(reader) - self._ordered
+            if left_s <= 0 or is_ordered:
                 return False
             if await self._link.sleep(min(left_s, LOOK_AT_STORE_S)):
                 return True
@@ -233,23 +256,19 @@ class Watch:
     async def _failed(self, reader: Reader, error: BrokerError) -> None:
         if not self._failures:
             logger.warning("The broker cannot be polled: {}", error)
-        is_flattening = bool(self._halts.flattening(reader)) and not self._flattener.is_done
+        is_closing = self._is_closing(reader)
         again_s = FAILED_AGAIN_S * 2.0 ** min(self._failures, 16)
-        if is_flattening:
-            now = self._clock.now()
-            today, used = max(self._used(reader, now), key=lambda one: one[1])
+        if is_closing:
+            left_s, left_requests = self._left(reader, self._clock.now())
             again_s = budget.close_again_s(
-                self._failures,
-                seconds_to_reset=(today.ends_at - now).total_seconds(),
-                requests_per_try=1,
-                left_requests=self._rules.requests.per_day - used,
+                self._failures, seconds_to_reset=left_s, requests_per_try=1, left_requests=left_requests
             )
         elif isinstance(error, Transient) and error.retry_after_s:
             again_s = max(again_s, min(error.retry_after_s, RETRY_AFTER_S_MAX))
         self._failed_again_s = again_s
         self._failures += 1
         if isinstance(error, BudgetSpent) and error.is_refused:
-            self._failed_again_s = again_s if is_flattening else None
+            self._failed_again_s = again_s if is_closing else None
             level: Severity = "warning" if self._is_flat(reader) else "error"
             await self._tell.once("broker_requests", level, "requests_spent", f"The account is not watched: {error}")
         elif isinstance(error, Unauthorised):
@@ -259,3 +278,7 @@ class Watch:
         elif self._failures >= FAILURES_TOLD:
             text = f"The broker cannot be polled: {error}"
             await self._tell.once("broker_away", "warning", "broker_unreachable", text)
+
+
+def _closings(reader: Reader) -> frozenset[str]:
+    return frozenset(one.intent_id for one in reader.closings())

@@ -36,6 +36,11 @@ NEVER: dict[str, str] = dict.fromkeys(
 ) | dict.fromkeys(
     (name for name in points.names() if name.startswith("alerts.")),
     "no order depends on the alerts process; tests/integration/test_alerts_process.py kills it at its own points",
+) | dict.fromkeys(
+    workloads.both("pilot.backup", "pilot.bundle", "pilot.init", "pilot.restore_safe", "pilot.restore_mark",
+                   "pilot.restore_aside", "pilot.restore_place", "pilot.restore_end"),
+    "files of the operator's, beside a running pipeline or on a stopped one; "
+    "see tests/integration/test_pilot_keeping.py",
 )  # fmt: skip
 """Points that the list spells out because the process may send the message, and that no process passes, with why."""
 RUN_BY = {"broker": "executor.1", "scan": "scanner.1", "supervisor": "llm.1"}  # whose death leads to the point
@@ -71,7 +76,8 @@ def names() -> list[str]:
 
 def all_names() -> list[str]:
     """Return these and the operator's."""
-    return sorted([*names(), *(name for name in points.names() if name.startswith("pilot."))])
+    operators = (name for name in points.names() if name.startswith("pilot.") and name not in NEVER)
+    return sorted([*names(), *operators])
 
 
 def plan(wanted: Iterable[str], action: str, dice: random.Random) -> list[Job]:

@@ -445,6 +445,17 @@ def brake(turn: Turn) -> None:
     turn.rig.run.run("resume", "--reason", "chaos", "--yes", command="pilot", timeout_s=SETTLE_S)
 
 
+def trade_by_hand(turn: Turn) -> None:
+    """`pilot submit`, and `pilot close` of what it opened, each again until it was not hurt any more."""
+    turn.arm()
+    _again(turn, "pilot", "submit", "EURUSD", "BUY", "--sl", "40", "--tp", "80", "--reason", "chaos", "--yes")
+    turn.rig.feed(1)
+    turn.rig.wait(lambda: bool(turn.rig.run.intents(Status.OPENED)), SETTLE_S)
+    opened = turn.rig.run.intents(Status.OPENED)
+    if opened:
+        _again(turn, "pilot", "close", opened[0].id, "--reason", "chaos", "--yes")
+
+
 def without_the_store(turn: Turn) -> None:
     """An account is flattened while the store stands still: the requests are counted when it is back."""
     for point in turn.points:
@@ -534,5 +545,6 @@ ALL: tuple[Workload, ...] = (
     Workload(told("monitor.count_requests"), without_the_store, changes=PATIENT),
     Workload(tuple(point for name in ("pause", "flatten", "resume", "attest", "declare_day")
                    for point in told(f"pilot.{name}")), brake),
+    Workload((*told("pilot.submit"), *told("pilot.close")), trade_by_hand),
     Workload((*told("pilot.cancel"), *told("pilot.resolve"), *both("pilot.take_ack")), command_lines),
 )  # fmt: skip

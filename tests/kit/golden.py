@@ -91,6 +91,20 @@ BODIES: tuple[tuple[Role, messages.Beat | messages.Command], ...] = (
             day="2026-11-02", endpoint="llm", reserved_tokens=6_000, reserved_micros=4_200, tokens=900, cost_micros=610
         ),
     ),
+    (Role.DASHBOARD, messages.Close(intent_id="0123456789abcdef", operator="me", reason="news")),
+    (
+        Role.PILOT,
+        messages.Submit(
+            key="01985c3e-7f5a-7000-8000-000000000002",
+            operator="me",
+            reason="my view",
+            symbol="EURUSD",
+            side="BUY",
+            sl_pips=40.0,
+            tp_pips=80.0,
+            ttl_minutes=30,
+        ),
+    ),
     (Role.PILOT, messages.Pause(operator="me", reason="holiday", until="2026-11-03T07:00:00.000Z")),
     (Role.PILOT, messages.Resume(operator="me", reason="back", halt_id=4)),
     (Role.PILOT, messages.Flatten(operator="me", reason="news")),

@@ -54,6 +54,7 @@ class StoreHarness:
         self.writer = Writer(
             self.db, self.settings, Bus(), self.gate,
             now=self.clock.now(), now_s=self.clock.monotonic(), llm=self.llm,
+            symbols=("EURUSD", "GBPUSD"),
         )  # fmt: skip
         self.read = self.writer.read
 

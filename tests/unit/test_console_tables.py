@@ -9,8 +9,10 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from actors.console import tables
-from actors.console.tables import Overview, Row, Story
+from actors.console import overview, tables
+from actors.console.holdings import OpenPosition
+from actors.console.overview import Overview
+from actors.console.tables import Row, Story
 from bus import clock
 from bus.records import DecisionRecord, EquitySample, Halt, LlmDay, Order, OrderPlan, Transition, Worker
 from bus.vocabulary import OrderStatus, Status
@@ -52,6 +54,14 @@ def a_story(**changes: object) -> Story:
     return Story(**(usual | changes))  # type: ignore[arg-type]
 
 
+def a_position() -> OpenPosition:
+    return OpenPosition(
+        intent_id="0" * 16, position_id="P9", symbol="EURUSD", side="BUY", volume=Decimal("0.10"),
+        entry_price=Decimal("1.1"), sl_price=Decimal("1.09"), tp_price=Decimal("1.12"), loss_cents=1_000,
+        profit_cents=2_000, opened_at=ago(60), source="scanner", closing=None,
+    )  # fmt: skip
+
+
 def an_overview(**changes: object) -> Overview:
     usual: dict[str, object] = {
         "profile": "paper", "database": "/data/decisions.db", "counts": {}, "workers": [], "halts": [],
@@ -82,7 +92,7 @@ def test_hostile_text_is_shown_as_text_everywhere(out: io.StringIO) -> None:
     compliance = tables.Compliance(reason=EVIL, checks=(tables.Check(EVIL, False, EVIL, EVIL, EVIL),))
     tables.show_story(console, a_story(intent=intent, transitions=[a_transition(reason=EVIL)], compliance=compliance))
     tables.show_intents(console, [Row(intent=intent, updated_at=EVIL, reason=EVIL)], NOW)
-    tables.show_overview(console, an_overview(unresolved_orders=[an_order(reason=EVIL)]), NOW, 5)
+    overview.show(console, an_overview(unresolved_orders=[an_order(reason=EVIL)]), NOW, 5)
     shown = "\n".join(lines(out))
     assert "[bold]x[/bold]" in shown
     assert ":smile:" in shown
@@ -127,13 +137,13 @@ def test_halts_unknown_orders_and_silent_workers_stand_out(out: io.StringIO) -> 
         at=ago(30), day="2026-11-02", balance_cents=5_000_000, equity_cents=4_987_605, margin_cents=0, positions=1,
         daily_loss_cents=12_395, max_loss_cents=12_395,
     )  # fmt: skip
-    overview = an_overview(
+    found = an_overview(
         workers=[worker, msgspec.structs.replace(worker, name="llm.2", last_beat_at=ago(1))], halts=[halt],
         unresolved_orders=[an_order()], equity=equity, requests=(120, 6), counts={"opened": 1, "pending": 2},
-        positions=[an_intent(suggested_side="BUY", position_id="P9", status=Status.OPENED)],
+        positions=(a_position(),),
         models=LlmDay(day="2026-11-02", calls=12, tokens=3_400, cost_micros=12_345, reserved_tokens=600, refusals=1),
     )  # fmt: skip
-    tables.show_overview(tables.console(out), overview, NOW, 5)
+    overview.show(tables.console(out), found, NOW, 5)
     shown = " ".join(" ".join(lines(out)).split())
     for expected in (
         "HALTED (hard) by monitor.1, 5m ago, until it is lifted: maximum drawdown",
@@ -141,7 +151,7 @@ def test_halts_unknown_orders_and_silent_workers_stand_out(out: io.StringIO) -> 
         "llm.1 silent 7 9s", "llm.2 ready 7 1s", "balance 50,000.00 equity 49,876.05 loss today 123.95",
         "126 on 2026-11-02 (6 writes)",
         "12 calls, 3,400 tokens, $0.0124 on 2026-11-02 (UTC), reserved 600 and $0.0000; 1 refused",
-        "opened 1 pending 2", "EURUSD BUY P9",
+        "opened 1 pending 2", "EURUSD BUY 0.10 P9",
     ):  # fmt: skip
         assert expected in shown
 

@@ -29,6 +29,7 @@ PURE = {
     ROOT / "bus" / "records.py",
     ROOT / "bus" / "messages.py",
     ROOT / "bus" / "frame.py",
+    ROOT / "bus" / "steering.py",
     ROOT / "bus" / "tokens.py",
     ROOT / "bus" / "alerting.py",
     ROOT / "config" / "dollars.py",

@@ -1,0 +1,74 @@
+"""Settings and texts without what must not leave this machine: secrets, the account, addresses with a login in them.
+
+Used by pilot for `config show` and `bundle`. Pure but for `masker`, which reads the secrets so that it knows them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from actors.analysts.masking import MASK, Masker
+from config import load
+from config.settings import Settings
+
+Mask = Callable[[str], str]
+
+# Whose account it is, and where. Shown to the operator, never in what is meant for others.
+PRIVATE = frozenset({"broker.email", "broker.account_id", "broker.broker_id"})
+_LOGIN = re.compile(r"(?<=://)[^/\s@]+@")  # user:password@ in an address
+_BOT = re.compile(r"\b[0-9]{6,20}:[A-Za-z0-9_-]{20,100}")  # Telegram's token
+_NAMED = re.compile(
+    r"(?i)((?:password|passwd|secret|token|api[_-]?key|cookie|authorization)[\"']?\s*[:=]\s*[\"']?)([^\s\"',;}]+)"
+)
+
+
+def masker(settings: Settings | None) -> Mask:
+    """Return what blots secrets out of a text: those that are set, those that look like one, and the account's name.
+
+    Raises:
+        ConfigError: `.env` can be read by others.
+    """
+    names = () if settings is None else secret_names(settings)
+    known = set(load.secret_values(names))
+    if settings is not None and settings.broker.is_live:
+        known |= {settings.broker.email, settings.broker.account_id}
+    blot = Masker(known)
+
+    def mask(text: str) -> str:
+        return _NAMED.sub(lambda found: found[1] + MASK, _BOT.sub(MASK, _LOGIN.sub(f"{MASK}@", blot(text))))
+
+    return mask
+
+
+def secret_names(settings: Settings) -> tuple[str, ...]:
+    """Return the names of all variables that may hold a secret under these settings."""
+    endpoints = (one.api_key_env for one in (settings.llm, *settings.llm.endpoints.values()))
+    return (
+        settings.broker.password_env, settings.broker.token_env, *endpoints, *settings.llm.tradingagents_env,
+        "PILOT_TELEGRAM_TOKEN", "PILOT_TELEGRAM_CHAT",
+    )  # fmt: skip
+
+
+def flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Return every setting by its dotted name, in the order of config/settings.py."""
+    found: dict[str, Any] = {}
+    items = settings.items() if isinstance(settings, Mapping) else (
+        (name, getattr(settings, name)) for name in settings.__struct_fields__
+    )  # fmt: skip
+    for name, value in items:
+        if isinstance(value, msgspec.Struct) or (isinstance(value, Mapping) and value):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def shown(name: str, value: Any, *, redacted: bool) -> Any:
+    """Return a setting as it may be shown: no login in an address; with `redacted`, nothing of whose account it is."""
+    if redacted and name in PRIVATE and value:
+        return MASK
+    return _LOGIN.sub(f"{MASK}@", value) if isinstance(value, str) else value

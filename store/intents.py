@@ -1,0 +1,37 @@
+"""The rows with which an intent begins, whoever proposes it. Part of the store process; judges and commits nothing."""
+
+from __future__ import annotations
+
+import apsw
+import msgspec
+
+from bus.records import TradeIntent
+from bus.vocabulary import Status
+from store import queries
+
+_COLUMNS = queries.columns(TradeIntent)
+
+
+def insert(db: apsw.Connection, intent: TradeIntent) -> None:
+    """Write an intent's row. The database refuses one that exists, by id, key or position."""
+    # SQLite takes plain text, not an enumeration of it.
+    values = tuple(str(v) if isinstance(v, Status) else v for v in msgspec.structs.astuple(intent))
+    db.execute(f"INSERT INTO intents ({_COLUMNS}) VALUES ({', '.join('?' * len(values))})", values)
+
+
+def insert_pending(db: apsw.Connection, intent: TradeIntent) -> None:
+    """Write a pending intent and the row of its decision."""
+    insert(db, intent)
+    db.execute(
+        "INSERT INTO decisions (intent_id, created_at, status) VALUES (?, ?, 'pending')", (intent.id, intent.created_at)
+    )
+
+
+def is_known(db: apsw.Connection, idempotency_key: str) -> bool:
+    """Return whether there is or was an intent of this key."""
+    found = db.execute(
+        "SELECT 1 FROM intents WHERE idempotency_key = ?1 "
+        "UNION ALL SELECT 1 FROM retired_keys WHERE idempotency_key = ?1",
+        (idempotency_key,),
+    ).get
+    return found is not None
