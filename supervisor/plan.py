@@ -50,10 +50,11 @@ class Kill(Struct, frozen=True):
 
 
 class Say(Struct, frozen=True):
-    """One line for people."""
+    """One line for people. With `event` it goes into the outbox of alerts, too."""
 
     level: Literal["INFO", "WARNING", "ERROR"]
     text: str
+    event: str = ""
 
 
 class Finish(Struct, frozen=True):
@@ -110,7 +111,7 @@ class Plan:
             return
         self.exit_code = code
         self._drain_at = now
-        self._say(level, why)
+        self._say(level, why, event="pipeline_stopping" if level == "ERROR" else "")
 
     def hurry(self, now: float) -> None:
         """Skip the drain: kill what is left."""
@@ -291,7 +292,8 @@ class Plan:
 
     def _give_up(self, slot: Slot, text: str, now: float) -> None:
         if slot.role in slots.GIVEN_UP_ALONE and self._limits.may_give_up:
-            self._say("ERROR", f"{text}: given up. The rest runs on; try it again with: supervisor restart {slot.name}")
+            again = f"The rest runs on; try it again with: supervisor restart {slot.name}"
+            self._say("ERROR", f"{text}: given up. {again}", event="process_given_up")
             self._put(replace(slots.fresh(slot, now), phase=Phase.GIVEN_UP))
             return
         self._lost(slot)
@@ -308,5 +310,5 @@ class Plan:
     def _put(self, slot: Slot) -> None:
         self.slots[slot.id] = slot
 
-    def _say(self, level: Literal["INFO", "WARNING", "ERROR"], text: str) -> None:
-        self._said.append(Say(level, text))
+    def _say(self, level: Literal["INFO", "WARNING", "ERROR"], text: str, *, event: str = "") -> None:
+        self._said.append(Say(level, text, event))

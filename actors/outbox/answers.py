@@ -1,4 +1,4 @@
-"""What is answered to a reading command: status, profit, orders. Library of the alerts process.
+"""What is answered to a reading command: status, profit, orders, why. Library of the alerts process.
 
 Reads the store's database and nothing else, and finds no words: those are in `wording`.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from actors.compliance import day as days
 from actors.compliance.rulebook import RuleSet
+from actors.console import room, why
 from actors.outbox import wording
 from actors.outbox.wording import Words
 from bus.clock import Clock, iso
@@ -32,7 +33,7 @@ class Answers:
 
     def to(self, command: str, rest: str) -> Words:
         """Return the answer to a command that changes nothing. Raises DatabaseRefused."""
-        known = {"status": self._status, "profit": self._profit, "orders": self._orders}
+        known = {"status": self._status, "profit": self._profit, "orders": self._orders, "why": self._why}
         return known[command](rest) if command in known else wording.help_text(known=command in ("start", "help"))
 
     def halts(self) -> list[Halt]:
@@ -49,8 +50,9 @@ class Answers:
             alive = [one.name for one in reader.workers() if self._is_alive(one.last_beat_at, now)]
             return wording.status(
                 profile=self._settings.profile, account_id=self._settings.broker.account_id, alive=alive,
-                counts=reader.status_counts(), halts=reader.halts(iso(now)), sample=reader.last_equity(),
-                unresolved=len(reader.unresolved_orders()), currency=self._rules.account.currency, now=now,
+                counts=reader.status_counts(), halts=reader.halts(iso(now)),
+                unresolved=len(reader.unresolved_orders()),
+                room=room.of(reader, self._rules, self._settings.broker.account_id, now),
             )  # fmt: skip
         finally:
             reader.close()
@@ -67,6 +69,20 @@ class Answers:
         finally:
             outbox.close()
         return wording.profit(found, self._rules.account.currency)
+
+    def _why(self, rest: str) -> Words:
+        """Answer for a pair, for an intent by the beginning of its id, or, without either, for the newest intent."""
+        reader, now, wanted = Reader(self._path), self._clock.now(), rest.strip()
+        try:
+            if wanted.upper() in self._settings.symbols:
+                return wording.why(why.of_symbol(reader, wanted.upper(), settings=self._settings, now=now))
+            ids = reader.intent_ids(wanted.lower()) if wanted else [one.id for one in reader.intents(limit=1)]
+            intent = reader.intent(ids[0]) if len(ids) == 1 else None
+            if intent is None:
+                return wording.why_of_what(len(ids))
+            return wording.why(why.of_intent(reader, intent, settings=self._settings, now=now))
+        finally:
+            reader.close()
 
     def _orders(self, rest: str) -> Words:
         reader = Reader(self._path)

@@ -7,16 +7,17 @@ texts are compared with tests/unit/golden_alerts/ to the letter.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
 
 from actors.compliance.money import amount
 from actors.console import text
+from actors.console.room import Room
+from actors.console.why import Why
 from actors.market import pips
 from actors.market.errors import BadBars
-from bus.records import EquitySample, Halt, Order, OrderPlan, TradeIntent
+from bus.records import Halt, Order, OrderPlan, TradeIntent
 from config import dollars
 from store.outbox import Alert
 from store.results import Result
@@ -129,24 +130,37 @@ DOES = {
 
 def status(
     *, profile: str, account_id: str, alive: Sequence[str], counts: dict[str, int], halts: Sequence[Halt],
-    sample: EquitySample | None, unresolved: int, currency: str, now: datetime,
+    unresolved: int, room: Room,
 ) -> Words:  # fmt: skip
     """Return how the pipeline and the account stand."""
-    money = "Account not read yet"
-    if sample is not None:
-        money = (
-            f"Equity {amount(sample.equity_cents)}, balance {amount(sample.balance_cents)} {currency}, "
-            f"{sample.positions} positions, level {sample.level} ({text.age(sample.at, now)} ago)"
-        )
     live = [f"{times} {name}" for name, times in counts.items() if name not in ("closed", "cancelled")]
-    lines = [
-        f"Running: {', '.join(alive) or 'nothing'}",
-        money,
+    lines = [f"Running: {', '.join(alive) or 'nothing'}"]
+    if room.balance_cents is not None and room.equity_cents is not None:
+        money = f"Equity {amount(room.equity_cents)}, balance {amount(room.balance_cents)} {room.currency}"
+        lines.append(f"{money} ({room.age_s} s ago)")
+    lines += [
+        f"Room {one.name}: {amount(one.room_cents)} {room.currency} of {amount(one.limit_cents)}, "
+        f"{one.used_percent} % used, {one.level}"
+        for one in room.limits
+    ]
+    lines += [f"Not known: {one}" for one in room.unknown]
+    lines += [
+        f"Requests left today: {room.budget.left} of {room.budget.per_day}",
         f"Intents: {', '.join(live) or 'none'}",
         f"Orders without a known outcome: {unresolved}",
         *(f"HALT {one.id} ({one.kind}): {one.reason}" for one in halts[:HALTS_MAX]),
     ]
     return Words(f"Status of {profile}, account {account_id}", _short(lines if halts else [*lines, "No halt stands"]))
+
+
+def why(found: Why) -> Words:
+    """Return why a pair or an intent was traded or not."""
+    facts = [f"{one.name}: {one.value}" for one in found.facts]
+    return Words(f"{found.symbol}: {found.verdict.replace('_', ' ')}", _short([found.said, *facts]))
+
+
+def why_of_what(matching: int) -> Words:
+    return Words(f"{matching} intents match. Give a pair or more of the id: /why EURUSD, /why 0123abcd")
 
 
 def profit(found: Sequence[tuple[str, Result]], currency: str) -> Words:
@@ -220,6 +234,7 @@ def not_readable(problem: str) -> Words:
 def help_text(*, known: bool) -> Words:
     lines = (
         "/status, /profit, /orders: how things stand",
+        "/why [pair or intent]: why it was traded or not; without either, the newest intent",
         "/pause, /resume, /flatten [reason]: after a button is pressed",
     )
     return Words("Commands" if known else "No such command. There are:", lines)
