@@ -182,7 +182,7 @@ def orders(
     lines += [f"UNKNOWN: {_plan(one.plan, currency)}; intent {one.intent_id}" for one in unresolved]
     lines += [f"{one.status}: {one.suggested_side or ''} {one.symbol}; intent {one.id}" for one in live]
     more = [f"... and {len(lines) - ORDERS_MAX} more"] if len(lines) > ORDERS_MAX else []
-    return Words(f"{len(opened)} positions open", _short([*lines[:ORDERS_MAX], *more] or ["Nothing is on its way"]))
+    return Words(f"Positions open: {len(opened)}", _short([*lines[:ORDERS_MAX], *more] or ["Nothing is on its way"]))
 
 
 def _plan(plan: OrderPlan, currency: str) -> str:
@@ -293,7 +293,7 @@ def _order_unknown(data: Figures, currency: str) -> Said:
 
 
 def _order_recovered(data: Figures, currency: str) -> Said:
-    return f"Recovery: {_order(data)}", ("A new executor finds out what became of this order; it is not sent again.",)
+    return f"Recovery: {_order(data)}", ("A new executor finds out what became of this order; it opens nothing twice.",)
 
 
 def _intent_failed(data: Figures, currency: str) -> Said:
@@ -328,8 +328,8 @@ def _level(data: Figures, currency: str) -> Said:
 
 def _recovered(data: Figures, currency: str) -> Said:
     return f"Started again (store epoch {data['epoch']})", (
-        f"Found {data['live_intents']} intents at work, {data['open_positions']} open positions, "
-        f"{data['unresolved_orders']} orders without a known outcome, {data['halts']} halts",
+        f"Found intents at work: {data['live_intents']}, open positions: {data['open_positions']}, "
+        f"orders without a known outcome: {data['unresolved_orders']}, halts: {data['halts']}",
     )
 
 

@@ -152,7 +152,7 @@ async def test_commands_are_run_once_confirmed_and_never_leave_a_token_behind(ho
         await house.until(lambda: (house.store.points / "alerts.after_take_update.fired").exists())
         house.bot.press(yes)
         house.bot.write("/orders")
-        await house.until(lambda: any("positions open" in text for text in house.bot.texts()))
+        await house.until(lambda: any("Positions open" in text for text in house.bot.texts()))
         assert len(reader.halts()) == 1
         assert not any("Flatten?" in text for text in house.bot.texts())
         strangers = [chat for chat in (98, 99) if any(str(one["chat_id"]) == str(chat) for one in house.bot.sent)]
