@@ -268,6 +268,9 @@ class Plan:
                 slots.exit_code_of(returncode), f"{name} {text}; stopping, as restarts are off", now, level="ERROR"
             )
             return
+        if returncode in (ExitCode.LOCKED, ExitCode.CONFIG) and slot.role in slots.NEVER_MISSED:
+            self._give_up(slot, f"{name} {text}", now)
+            return
         if returncode == ExitCode.LOCKED:
             self._lost(slot)
             self.drain(ExitCode.LOCKED, f"{name} {text}; stopping everything", now, level="ERROR")
@@ -291,7 +294,8 @@ class Plan:
         self._put(replace(waiting, deaths=deaths, failures=failures + 1, restarts=slot.restarts + 1))
 
     def _give_up(self, slot: Slot, text: str, now: float) -> None:
-        if slot.role in slots.GIVEN_UP_ALONE and self._limits.may_give_up:
+        may_miss = self._limits.may_give_up or slot.role in slots.NEVER_MISSED
+        if slot.role in slots.GIVEN_UP_ALONE and may_miss:
             again = f"The rest runs on; try it again with: supervisor restart {slot.name}"
             self._say("ERROR", f"{text}: given up. {again}", event="process_given_up")
             self._put(replace(slots.fresh(slot, now), phase=Phase.GIVEN_UP))

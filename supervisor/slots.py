@@ -16,6 +16,9 @@ SlotId = tuple[Role, int]
 GIVEN_UP_ALONE = frozenset({Role.LLM, Role.SCANNER, Role.ALERTS, Role.DASHBOARD})
 """Without these the rest does useful work: positions are watched and orders reconciled. All others must live."""
 
+NEVER_MISSED = frozenset({Role.ALERTS})
+"""However these end, it ends nothing else: not with a lock held elsewhere, not with a wrong setting, not in a cycle."""
+
 EXIT_MEANINGS = {
     ExitCode.USAGE: "wrong command line",
     ExitCode.GAVE_UP: "gave up",

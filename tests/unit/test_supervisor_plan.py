@@ -126,6 +126,20 @@ def test_one_that_was_given_up_in_a_daily_cycle_ends_the_cycle_with_70() -> None
     assert history.plan.exit_code == ExitCode.GAVE_UP
 
 
+@pytest.mark.parametrize("code", [1, ExitCode.LOCKED, ExitCode.CONFIG])
+def test_alerts_end_nothing_however_they_end_and_people_are_told_of_it(code: int) -> None:
+    alerts = (Role.ALERTS, 1)
+    history = History(STORE, alerts, limits=Limits(may_give_up=False, restarts_max=1))
+    history.due()
+    history.ready(STORE)
+    assert history.due() == [Start(alerts)]
+    history.exit(alerts, code)
+    events = [action.event for action in history.plan.due(history.now) if isinstance(action, Say)]
+    assert events.count("process_given_up") == 1
+    assert history.phase(alerts) is Phase.GIVEN_UP
+    assert history.plan.exit_code is None
+
+
 def test_configuration_error_at_start_drains_everything_and_is_not_tried_again() -> None:
     history = History(STORE, LLM)
     history.due()
