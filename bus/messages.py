@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from bus.alerting import AlertsDelivered as AlertsDelivered
+from bus.alerting import Report as Report
 from bus.frame import Day, Id, LongText, Moment, Text
 from bus.frame import Message as Message
 from bus.records import AccountDay, AccountMark, Certificate, EquitySample, Order, OrderPlan, Signal, TradeIntent
@@ -247,15 +249,6 @@ class ReturnRequests(Message, frozen=True, kw_only=True, tag=True):
     writes: Annotated[int, Meta(ge=0, le=10_000)]
 
 
-class Report(Message, frozen=True, kw_only=True, tag=True):
-    """An event for the alert outbox."""
-
-    level: Literal["info", "warning", "error"]
-    event: Id
-    text: Text
-    intent_id: str | None = None
-
-
 class Sweep(Message, frozen=True, kw_only=True, tag=True):
     """The janitor's round: expire, recycle, clean up."""
 
@@ -271,7 +264,7 @@ Command = (
     Propose | Invalidate | Decide | AnalysisFailed | Release | Reject | ReserveOrder | OrderOpened | OrderFailed
     | OrderUnknown | PositionClosed | Adopt | StartDay | RaiseMarks | SampleEquity | CountRequests | GrantRequests
     | ReturnRequests | RaiseHalt | Report | Sweep | ChildExited | Cancel | Resolve | Pause | Resume | Flatten
-    | DeclareDay | Attest | ReserveTokens | SettleTokens | Close | Submit
+    | DeclareDay | Attest | ReserveTokens | SettleTokens | AlertsDelivered | Close | Submit
 )  # fmt: skip
 
 
@@ -298,6 +291,7 @@ MAY_SEND: dict[Role, tuple[type[Message], ...]] = {
         RaiseHalt, Report, Sweep,
     ),
     Role.DASHBOARD: (Beat, *OPERATORS, Report),
+    Role.ALERTS: (Beat, AlertsDelivered, Pause, Resume, Flatten, Report),
     Role.PAPER: (Beat, Report),
     Role.PILOT: (*OPERATORS, Submit, Resolve, DeclareDay, Attest),
     Role.SUPERVISOR: (ChildExited, Report),

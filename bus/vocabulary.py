@@ -22,6 +22,7 @@ class Role(StrEnum):
     EXECUTOR = "executor"
     MONITOR = "monitor"
     DASHBOARD = "dashboard"
+    ALERTS = "alerts"
     PAPER = "paper"
     PILOT = "pilot"
     SUPERVISOR = "supervisor"

@@ -269,10 +269,15 @@ def secret(name: str) -> str:
     Raises:
         ConfigError: it is set nowhere, or `.env` can be read by others.
     """
-    value = os.environ.get(name) or env_file().get(name, "")
+    value = optional_secret(name)
     if not value:
         raise ConfigError(f"secret {name} is not set; put it into the environment or into {ROOT / '.env'} (mode 0600)")
     return value
+
+
+def optional_secret(name: str) -> str:
+    """Return the secret in environment variable `name`, else from `.env`, else nothing. Raises as `secret` does."""
+    return os.environ.get(name) or env_file().get(name, "")
 
 
 def secret_values(names: Iterable[str] = ()) -> frozenset[str]:

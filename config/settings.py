@@ -312,9 +312,33 @@ class Compliance(Section, frozen=True, kw_only=True):
 
 
 class Alerts(Section, frozen=True, kw_only=True):
-    """Where people are told. PILOT_TELEGRAM_TOKEN and PILOT_TELEGRAM_CHAT, both or none, stand in the environment."""
+    """Telling people, and what they may order by Telegram. See docs/alerts.md.
+
+    PILOT_TELEGRAM_TOKEN and PILOT_TELEGRAM_CHAT, both or none, stand in the environment; `second_env` names the
+    variable with addresses of a second channel, `ping_env` that with the address that is asked while all is well.
+    """
 
     telegram_url: Annotated[str, Meta(pattern=r"^https?://[^\s/?#@]+$")] = "https://api.telegram.org"
+    level: Literal["info", "warning", "error"] = "info"
+    coalesce_s: SecondsOrZero = 3.0
+    old_s: Seconds = 3_600.0
+    gap_s: SecondsOrZero = 1.0
+    group_per_minute: Annotated[int, Meta(ge=1, le=60)] = 20
+    request_s: Seconds = 10.0
+    retry_after_s_max: Seconds = 300.0
+    breaker_failures_max: Annotated[int, Meta(ge=1, le=100)] = 3
+    breaker_wait_s: Seconds = 5.0
+    breaker_wait_s_max: Seconds = 120.0
+    second_env: EnvName = "PILOT_ALERT_URLS"
+    second_s: Seconds = 20.0
+    escalate_s: SecondsOrZero = 300.0
+    backlog_s: Seconds = 900.0
+    commands: bool = True
+    poll_s: Annotated[float, Meta(ge=0, le=50)] = 25.0
+    command_age_s_max: Seconds = 300.0
+    confirm_s: Seconds = 60.0
+    ping_env: EnvName = "PILOT_PING_URL"
+    ping_s: Seconds = 60.0
 
 
 class Dashboard(Section, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from bus import clock, messages
 from bus.messages import Peer
 from bus.records import Order, TradeIntent
 from bus.vocabulary import OrderStatus, Outcome, Role, Status
-from store import account, adoption, halts, states, steering, tallies, tokens
+from store import account, adoption, deliveries, halts, states, steering, tallies, tokens
 from store.decisions import Refused
 from store.halts import Answer
 
@@ -266,6 +266,7 @@ HANDLERS: dict[type, Callable[[Writer, Peer, Any], Answer]] = {
     messages.CountRequests: account.count_requests,
     messages.RaiseHalt: halts.raise_halt,
     messages.Report: halts.report,
+    messages.AlertsDelivered: deliveries.delivered,
     messages.Sweep: sweep,
     messages.ChildExited: child_exited,
 }

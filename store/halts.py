@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Literal
 from loguru import logger
 
 from bus import clock, messages
+from bus.alerting import Data
 from bus.messages import Peer
 from bus.records import Halt
 from bus.vocabulary import Outcome
+from store import alerts
 from store.decisions import Refused
 
 if TYPE_CHECKING:
@@ -24,16 +26,19 @@ Answer = tuple[Outcome, str, str | None]  # outcome, reason, intent id
 Kind = Literal["soft", "hard"]
 
 
-def alert(writer: Writer, sender: Peer, level: str, event: str, text: str, intent_id: str | None = None) -> None:
-    """Write an event into the outbox, in the transaction of what happened."""
-    writer.db.execute(
-        "INSERT INTO alerts (at, level, event, actor, intent_id, text) VALUES (?, ?, ?, ?, ?, ?)",
-        (clock.iso(writer.now), level, event, sender.name, intent_id, text),
-    )
+def alert(
+    writer: Writer, sender: Peer, level: str, event: str, text: str, intent_id: str | None = None,
+    data: Data | None = None,
+) -> None:  # fmt: skip
+    """Write an event into the outbox, in the transaction of what happened. `data`: what a message is made of."""
+    alerts.write(
+        writer.db, at=clock.iso(writer.now), level=level, event=event, actor=sender.name, text=text,
+        intent_id=intent_id, data=data,
+    )  # fmt: skip
 
 
 def report(writer: Writer, sender: Peer, body: messages.Report) -> Answer:
-    alert(writer, sender, body.level, body.event, body.text, body.intent_id)
+    alert(writer, sender, body.level, body.event, body.text, body.intent_id, body.data)
     return Outcome.APPLIED, "", None
 
 
@@ -68,7 +73,8 @@ def latch(
     )
     ends = f" until {until}" if until else ""
     closes = ", closing every position" if flatten else ""
-    alert(writer, sender, "error", "halt", f"{kind} halt{ends}{closes}: {reason}")
+    data: Data = {"kind": kind, "until": until, "flatten": flatten, "reason": reason}
+    alert(writer, sender, "error", "halt", f"{kind} halt{ends}{closes}: {reason}", data=data)
     logger.error("Halted ({}{}{}): {}", kind, ends, closes, reason)
     return Outcome.APPLIED, "", None
 

@@ -1,6 +1,7 @@
 """The journal of transitions: one row an arrow, append-only, each hashed together with the hash before it.
 
 Part of the store process; written inside the transaction of the change that it records. Never changes a row.
+An arrow that people are told of leaves its alert in the same place.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from bus import clock
 from bus.messages import Peer
 from bus.records import Transition
 from bus.vocabulary import Status
-from store import queries
+from store import alerts, queries
 
 GENESIS = "0" * 64
 
@@ -57,6 +58,7 @@ class Journal:
         self._db.execute(f"INSERT INTO transitions VALUES ({', '.join('?' * 13)})", (*row, digest))
         self._seq, self._hash = self._seq + 1, digest
         self.moves.append(queries.record_of(Transition, (*row, digest)))
+        alerts.of_move(self._db, self.moves[-1])
 
 
 def chain_hash(row: tuple[Any, ...]) -> str:

@@ -20,10 +20,11 @@ from bus.messages import Ack, Beat, Envelope, FromStore, Peer
 from bus.records import AccountDay, AccountMark, EquitySample, TradeIntent, Worker
 from bus.vocabulary import Outcome, Role, Status
 from config.settings import Bus, Llm, Store
-from store import commands, halts, queries
+from store import alerts, commands, halts, queries
 from store import tallies as kept
 from store.certificate import Gate
 from store.commands import Stale
+from store.daily import Summaries
 from store.decisions import STORE, DecisionStore, Refused
 from store.recovery import Changes, Lease, Registry
 from store.wallclock import WallClock
@@ -52,6 +53,7 @@ class Writer:
                 "ON CONFLICT (key) DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)"
             )
             db.execute("INSERT OR REPLACE INTO meta VALUES ('store_started_at', ?)", (clock.iso(now),))
+            alerts.recovered(db, clock.iso(now))
         reach("store.after_epoch")
         self.decisions = DecisionStore(
             db,
@@ -66,6 +68,7 @@ class Writer:
         self._tallies = tallies.Tallies()
         self._tallies_due_s = now_s
         self._wall_clock = WallClock(db, now_s=now_s)
+        self._summaries = Summaries()
         self._load_leases()
 
     # ── one batch ───────────────────────────────────────────────────────────
@@ -187,6 +190,7 @@ class Writer:
         for intent in self.decisions.recycle_expired_claims(self.now):
             self.drop(intent.id, "held too long")
         self.decisions.expire(self.now)
+        self._summaries.tick(self)
         self._write_workers()
 
     def _carry_out(self, changes: Changes, peer: Peer | None) -> None:

@@ -1,7 +1,8 @@
 """Tell the store which processes are certainly dead, so that it frees their leases at once instead of after a silence.
 
 Used by every supervisor. Each death is a command: sent again with the same id until the store has acked it. It is a
-short cut only: what is lost here is found by missed beats and by the successor's locks.
+short cut only: what is lost here is found by missed beats and by the successor's locks. What a supervisor has to tell
+people goes the same way into the outbox of alerts.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Deaths:
         self._me = me
         self._resend_s = settings.resend_s
         self._on_known = on_known
-        self._waiting: OrderedDict[str, tuple[Peer, bytes]] = OrderedDict()
+        self._waiting: OrderedDict[str, tuple[Peer | None, bytes]] = OrderedDict()  # None: nobody's death
         self._send_at = 0.0
         self._acks = acklog.open_log(me)
 
@@ -45,8 +46,14 @@ class Deaths:
             self._on_known(peer)
             self._send_at = 0.0  # what it was told last may be lost with it
             return
+        self._add(messages.ChildExited(peer=peer, status=status), peer)
+
+    def report(self, report: messages.Report) -> None:
+        """Note what people are to be told."""
+        self._add(report, None)
+
+    def _add(self, body: messages.ChildExited | messages.Report, peer: Peer | None) -> None:
         identity = str(uuid_utils.uuid7())
-        body = messages.ChildExited(peer=peer, status=status)
         frame = codec.encode(messages.Envelope(sender=self._me, id=identity, body=body))
         self._waiting[identity] = (peer, frame)
         if len(self._waiting) > BACKLOG_MAX:
@@ -84,7 +91,12 @@ class Deaths:
         if isinstance(message, messages.Ack) and message.id in self._waiting:
             failpoints.reach("supervisor.before_take_ack")  # the store knows of a death
             if self._acks is not None:
-                self._acks.write(message, messages.ChildExited.__name__, clock.iso(clock.SystemClock().now()))
+                self._acks.write(message, self._kind_of(message.id), clock.iso(clock.SystemClock().now()))
             peer, _ = self._waiting.pop(message.id)
-            self._on_known(peer)
+            if peer is not None:
+                self._on_known(peer)
             failpoints.reach("supervisor.after_take_ack")
+
+    def _kind_of(self, identity: str) -> str:
+        peer, _ = self._waiting[identity]
+        return (messages.Report if peer is None else messages.ChildExited).__name__

@@ -18,9 +18,12 @@ SINGLETONS = {
     Role.EXECUTOR: "one account takes strictly one order at a time, and a second executor could place an order twice",
     Role.MONITOR: "two monitors would spend the broker's request budget twice and both close the same intents",
     Role.DASHBOARD: "one page listens on one port",
+    Role.ALERTS: "two would tell everything twice, and a bot has one poller",
     Role.PAPER: "the paper account lives in one process, on one port",
 }
-ACTORS = (Role.STORE, Role.SCANNER, Role.LLM, Role.EXECUTOR, Role.MONITOR, Role.DASHBOARD, Role.PAPER)
+ACTORS = (
+    Role.STORE, Role.SCANNER, Role.LLM, Role.EXECUTOR, Role.MONITOR, Role.ALERTS, Role.DASHBOARD, Role.PAPER,
+)  # fmt: skip
 TRADING = (Role.SCANNER, Role.LLM, Role.EXECUTOR)
 """What `--monitor-only` leaves out, and what `--once` cannot do without."""
 

@@ -8,7 +8,7 @@ started again alone, because starting everything again with the store would thro
                   |          |
                   +--> hung -+-> killed -> (dies) -> waiting      no READY in time, or no beat
     any of them -> stopping -> (killed) -> gone                   wanted
-    waiting -> given_up                                           died too often: llm, scanner, dashboard
+    waiting -> given_up                                           died too often: llm, scanner, alerts, dashboard
 """
 
 from __future__ import annotations
@@ -50,10 +50,11 @@ class Kill(Struct, frozen=True):
 
 
 class Say(Struct, frozen=True):
-    """One line for people."""
+    """One line for people. With `event` it goes into the outbox of alerts, too."""
 
     level: Literal["INFO", "WARNING", "ERROR"]
     text: str
+    event: str = ""
 
 
 class Finish(Struct, frozen=True):
@@ -110,7 +111,7 @@ class Plan:
             return
         self.exit_code = code
         self._drain_at = now
-        self._say(level, why)
+        self._say(level, why, event="pipeline_stopping" if level == "ERROR" else "")
 
     def hurry(self, now: float) -> None:
         """Skip the drain: kill what is left."""
@@ -267,13 +268,15 @@ class Plan:
                 slots.exit_code_of(returncode), f"{name} {text}; stopping, as restarts are off", now, level="ERROR"
             )
             return
+        if returncode in (ExitCode.LOCKED, ExitCode.CONFIG) and slot.role in slots.NEVER_MISSED:
+            self._give_up(slot, f"{name} {text}", now)
+            return
         if returncode == ExitCode.LOCKED:
             self._lost(slot)
             self.drain(ExitCode.LOCKED, f"{name} {text}; stopping everything", now, level="ERROR")
             return
         # A wrong setting stops the start. Later, one slot that is added with it must not end a pipeline that runs.
-        is_first = not slot.ever_ready and not self._settled_once
-        if returncode == ExitCode.CONFIG and is_first and slot.role not in slots.ONLY_SHOWS:
+        if returncode == ExitCode.CONFIG and not slot.ever_ready and not self._settled_once:
             self._lost(slot)
             why = f"{name} {text}; it is not started again until that is mended. Stopping everything"
             self.drain(ExitCode.CONFIG, why, now, level="ERROR")
@@ -291,8 +294,10 @@ class Plan:
         self._put(replace(waiting, deaths=deaths, failures=failures + 1, restarts=slot.restarts + 1))
 
     def _give_up(self, slot: Slot, text: str, now: float) -> None:
-        if slot.role in slots.ONLY_SHOWS or (slot.role in slots.GIVEN_UP_ALONE and self._limits.may_give_up):
-            self._say("ERROR", f"{text}: given up. The rest runs on; try it again with: supervisor restart {slot.name}")
+        may_miss = self._limits.may_give_up or slot.role in slots.NEVER_MISSED
+        if slot.role in slots.GIVEN_UP_ALONE and may_miss:
+            again = f"The rest runs on; try it again with: supervisor restart {slot.name}"
+            self._say("ERROR", f"{text}: given up. {again}", event="process_given_up")
             self._put(replace(slots.fresh(slot, now), phase=Phase.GIVEN_UP))
             return
         self._lost(slot)
@@ -309,5 +314,5 @@ class Plan:
     def _put(self, slot: Slot) -> None:
         self.slots[slot.id] = slot
 
-    def _say(self, level: Literal["INFO", "WARNING", "ERROR"], text: str) -> None:
-        self._said.append(Say(level, text))
+    def _say(self, level: Literal["INFO", "WARNING", "ERROR"], text: str, *, event: str = "") -> None:
+        self._said.append(Say(level, text, event))

@@ -13,10 +13,11 @@ from msgspec import Struct
 from bus.vocabulary import ExitCode, Role
 
 SlotId = tuple[Role, int]
-GIVEN_UP_ALONE = frozenset({Role.LLM, Role.SCANNER, Role.DASHBOARD})
+GIVEN_UP_ALONE = frozenset({Role.LLM, Role.SCANNER, Role.ALERTS, Role.DASHBOARD})
 """Without these the rest does useful work: positions are watched and orders reconciled. All others must live."""
-ONLY_SHOWS = frozenset({Role.DASHBOARD})
-"""These never end anything, not even with a taken port at the very start: nothing that trades waits for a page."""
+
+NEVER_MISSED = frozenset({Role.ALERTS, Role.DASHBOARD})
+"""However these end, it ends nothing else: not with a lock held elsewhere, not with a wrong setting, not in a cycle."""
 
 EXIT_MEANINGS = {
     ExitCode.USAGE: "wrong command line",

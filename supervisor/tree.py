@@ -19,7 +19,7 @@ from types import FrameType
 from loguru import logger
 from msgspec import Struct
 
-from bus import failpoints, runtime, sockets
+from bus import failpoints, messages, runtime, sockets
 from bus.clock import Clock
 from bus.errors import PilotError
 from bus.messages import Peer
@@ -224,8 +224,10 @@ class Tree:
 
     def _do(self, action: plan.Action, now: float) -> None:
         match action:
-            case plan.Say(level, text):
+            case plan.Say(level, text, event):
                 logger.log(level, "{}", text)
+                if event:
+                    self._deaths.report(messages.Report(level="error", event=event, text=text))
             case plan.Start(slot_id):
                 self._start(slot_id, now)
             case plan.Terminate(slot_id):

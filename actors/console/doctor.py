@@ -36,7 +36,7 @@ from store.queries import DatabaseRefused, NoDatabase, Reader
 ORDER = (
     "python", "sqlite", "packages", "disk", "clock", "data", "run", "database", ".env", "settings", "read-only",
     "secrets", "broker", "login", "account", "symbols", "prices", "sessions", "rules", "attested", "balance",
-    "positions", "requests", "llm", "telegram",
+    "positions", "requests", "llm", "telegram", "alerts",
 )  # fmt: skip
 app = typer.Typer(rich_markup_mode=None)
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -97,6 +97,7 @@ async def examine(profile: str | None, clock: Clock) -> Report:
     found += await foreign.tradingagents(settings, clock)
     token, chat = (secrets.get(name, "") for name in (telegram.TOKEN, telegram.CHAT))
     found += await telegram.check(settings.alerts.telegram_url, token, chat)
+    found += telegram.others(settings.alerts)
     return _report(found, secrets.values(), visit.requests)
 
 

@@ -59,7 +59,7 @@ def secret_names(settings: Settings) -> tuple[str, ...]:
     endpoints = (one.api_key_env for one in (settings.llm, *settings.llm.endpoints.values()))
     return (
         settings.broker.password_env, settings.broker.token_env, *endpoints, *settings.llm.tradingagents_env,
-        "PILOT_TELEGRAM_TOKEN", "PILOT_TELEGRAM_CHAT",
+        "PILOT_TELEGRAM_TOKEN", "PILOT_TELEGRAM_CHAT", settings.alerts.second_env, settings.alerts.ping_env,
     )  # fmt: skip
 
 

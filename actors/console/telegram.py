@@ -1,12 +1,12 @@
-"""The check of `pilot doctor` for Telegram: whether the bot and the chat that people are to be told in exist.
+"""The checks of `pilot doctor` for alerts: whether bot and chat exist, and the other addresses can be what they should.
 
-Used by pilot only. Sends no message. The token is part of every address, so no address and no error text of the HTTP
-client is ever shown: only the kind of an error, and what Telegram itself says.
+Used by pilot only. Sends no message, and asks neither the second channel nor the dead-man address anything. The token
+is part of every address, so no address and no error text of the HTTP client is ever shown: only the kind of an error,
+and what Telegram itself says.
 """
 
 from __future__ import annotations
 
-import re
 from urllib.parse import urlsplit
 
 import httpx
@@ -15,9 +15,13 @@ from msgspec import Struct
 
 from actors.console import findings
 from actors.console.findings import UNREACHABLE, Finding
+from actors.outbox import channels
+from actors.outbox.channels import CHAT as CHAT
+from actors.outbox.channels import TOKEN as TOKEN
+from actors.outbox.channels import TOKEN_SHAPE
+from config.load import ConfigError
+from config.settings import Alerts
 
-TOKEN, CHAT = "PILOT_TELEGRAM_TOKEN", "PILOT_TELEGRAM_CHAT"
-TOKEN_SHAPE = re.compile(r"[0-9]{3,20}:[A-Za-z0-9_-]{20,100}")
 ANSWER_S = 10.0
 BODY_BYTES_MAX = 100_000
 
@@ -40,7 +44,7 @@ async def check(url: str, token: str, chat: str) -> list[Finding]:
         fix = f"put the token that @BotFather gave you into {TOKEN}"
         return [findings.fail("telegram", f"{TOKEN} is no bot's token, such as 123456:ABC...", fix)]
     where = urlsplit(url)
-    if where.scheme != "https" and where.hostname not in ("127.0.0.1", "::1", "localhost"):
+    if channels.is_open(url):
         fix = "set alerts.telegram_url to https://..., or leave it out"
         return [findings.fail("telegram", f"alerts.telegram_url was {url!r}: the token would leave unencrypted", fix)]
     try:
@@ -60,6 +64,19 @@ async def check(url: str, token: str, chat: str) -> list[Finding]:
         fix = f"write to the bot once from that chat, then put the chat's id into {CHAT}"
         return [findings.fail("telegram", f"the chat is not known: {there.description}", fix)]
     return [findings.ok("telegram", "bot and chat are known")]
+
+
+def others(alerts: Alerts) -> list[Finding]:
+    """Look at the addresses of the second channel and of the dead-man ping, as they are written."""
+    found = []
+    for name, read in ((alerts.second_env, channels.second), (alerts.ping_env, channels.ping)):
+        try:
+            is_set = bool(read(name))
+        except ConfigError as error:
+            found.append(findings.fail("alerts", str(error), f"put right {name}, or take it out"))
+        else:
+            found.append(findings.ok("alerts", f"{name} is {'set' if is_set else 'not set'}"))
+    return found
 
 
 async def _ask(client: httpx.AsyncClient, address: str, body: dict[str, str]) -> Said:

@@ -19,6 +19,7 @@ from actors.compliance.drawdown import Level, Limit
 from actors.compliance.money import amount
 from actors.compliance.rulebook import RuleSet
 from actors.watch.order import Order
+from bus.alerting import Data
 from bus.clock import parse
 from bus.records import AccountDay, AccountMark
 
@@ -54,6 +55,14 @@ class Standing(Struct, frozen=True, kw_only=True):
             f"({100 * self.loss_cents // max(1, limit_cents)}%), floor {amount(self.limit.floor_cents)}"
         )
 
+    @property
+    def data(self) -> Data:
+        """Return the figures of the sentence."""
+        return {
+            "limit": self.limit.name, "loss_cents": self.loss_cents, "limit_cents": int(self.limit.amount_cents),
+            "floor_cents": self.limit.floor_cents, "value_cents": self.value_cents,
+        }  # fmt: skip
+
 
 class Change(Struct, frozen=True, kw_only=True):
     """A level was reached or left."""
@@ -61,6 +70,7 @@ class Change(Struct, frozen=True, kw_only=True):
     event: str
     severity: Severity
     text: str
+    data: Data
 
 
 class Ladder:
@@ -89,9 +99,13 @@ class Ladder:
         if now == before:
             return None
         if now < before:
-            return Change(event=f"{name}_{now.label}", severity="info", text=f"back to {now.label}: {standing.text}")
-        severity: Severity = "error" if now >= Level.STOP else "warning"
-        return Change(event=f"{name}_{now.label}", severity=severity, text=f"reached {now.label}: {standing.text}")
+            severity: Severity = "info"
+            text = f"back to {now.label}: {standing.text}"
+        else:
+            severity = "error" if now >= Level.STOP else "warning"
+            text = f"reached {now.label}: {standing.text}"
+        data: Data = {"level": now.label, "is_back": now < before, **standing.data}
+        return Change(event=f"{name}_{now.label}", severity=severity, text=text, data=data)
 
 
 def standings(

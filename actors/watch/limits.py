@@ -113,7 +113,7 @@ class Limits:
             text = f"What the day started with is not known: {judged.days.unknown}"
             await self._scene.tell.once(f"day {self._today(self._scene.clock.now())}", "error", "day_unknown", text)
         for change in self._ladder.step(judged.standings, (view.day for view in judged.days.known)):
-            await self._scene.tell.report(change.severity, change.event, change.text)
+            await self._scene.tell.report(change.severity, change.event, change.text, data=change.data)
         await self._sample(judged)
 
     # ── the days and marks that limits are counted from ─────────────────────

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from loguru import logger
 
 from bus import messages
+from bus.alerting import Data
+from bus.alerting import Severity as Severity
 from bus.errors import NoAnswer
 from bus.link import Link
 from bus.vocabulary import Outcome
 
 ANSWER_S = 1.0  # prices go on while the store is waited for; a store that restarts is back in half of that
 SILENT_ANSWER_S = 0.5  # once it did not answer, until it does
-Severity = Literal["info", "warning", "error"]
 
 
 class Teller:
@@ -41,10 +40,14 @@ class Teller:
         logger.error("The store did not take {}: {} {}", type(command).__name__, ack.outcome, ack.reason)
         return False
 
-    async def report(self, level: Severity, event: str, text: str, intent_id: str | None = None) -> bool:
+    async def report(
+        self, level: Severity, event: str, text: str, intent_id: str | None = None, data: Data | None = None
+    ) -> bool:
         """Tell people, in the log and in the store. Return whether the store has it."""
         logger.log(level.upper(), "{}", text)
-        return await self.tell(messages.Report(level=level, event=event, text=text, intent_id=intent_id))
+        return await self.tell(
+            messages.Report(level=level, event=event, text=text, intent_id=intent_id, data=data or {})
+        )
 
     async def once(self, key: str, level: Severity, event: str, text: str, intent_id: str | None = None) -> None:
         """Tell people, once as long as nobody forgets the key."""

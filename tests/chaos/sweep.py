@@ -26,13 +26,16 @@ from tests.chaos.workloads import Model, Turn, Workload
 from tests.kit import bridge, points
 
 ACTIONS = ("kill", "drop", "stop 2.5", "error")  # a stop that outlasts the watchdog
-NOT_HERE = ("pilot.", "dashboard.")  # the operator's command lines
+NOT_HERE = ("pilot.", "dashboard.", "alerts.")  # the operator's side
 NEVER: dict[str, str] = dict.fromkeys(
     (*workloads.told("paper.report"), *workloads.both("paper.take_ack")), "the paper broker tells the store nothing"
 ) | dict.fromkeys(
     workloads.told("scanner.invalidate"), "the scanner takes nothing back; the message is for scanners that do"
 ) | dict.fromkeys(
     workloads.told("executor.count_requests"), "only for a store that goes away in the middle of reconciling"
+) | dict.fromkeys(
+    (name for name in points.names() if name.startswith("alerts.")),
+    "no order depends on the alerts process; tests/integration/test_alerts_process.py kills it at its own points",
 ) | dict.fromkeys(
     workloads.both("pilot.backup", "pilot.bundle", "pilot.init", "pilot.restore_safe", "pilot.restore_mark",
                    "pilot.restore_aside", "pilot.restore_place", "pilot.restore_end"),

@@ -11,6 +11,7 @@ import pytest
 from actors.console import doctor, telegram
 from actors.console.findings import Finding
 from config import load
+from config.settings import Settings
 from tests.kit import scripted
 from tests.kit.real_store import pilot
 from tests.kit.scripted import CLOSE, HANG, Server, reply
@@ -101,13 +102,44 @@ def test_whole_command_shows_no_token_and_keeps_its_order(tmp_path: Path, monkey
     said = json.loads(ended.stdout)
     checks = list(dict.fromkeys(one["check"] for one in said["findings"]))
     assert checks == sorted(checks, key=doctor.ORDER.index)
-    assert checks[-1] == "telegram"
-    assert said["findings"][-1]["code"] == 69
+    assert checks[-2:] == ["telegram", "alerts"]
+    assert [one["code"] for one in said["findings"] if one["check"] == "telegram"] == [69]
     assert TOKEN not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_fine"),
+    [
+        ("PILOT_ALERT_URLS", "", True),
+        ("PILOT_ALERT_URLS", "mailto://me:s3cret-word@example.com json://localhost", True),
+        ("PILOT_ALERT_URLS", "mailto://me:s3cret-word@example.com s3cret-word", False),
+        ("PILOT_ALERT_URLS", " ".join(["json://s3cret-word"] * 11), False),
+        ("PILOT_PING_URL", "", True),
+        ("PILOT_PING_URL", "https://hc-ping.example/s3cret-word", True),
+        ("PILOT_PING_URL", "http://hc-ping.example/s3cret-word", False),
+        ("PILOT_PING_URL", "http://[s3cret-word", False),
+        ("PILOT_PING_URL", "s3cret-word", False),
+    ],
+)
+def test_addresses_that_cannot_be_are_named_by_their_variable_and_never_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, is_fine: bool
+) -> None:
+    monkeypatch.setenv(name, value)
+    found = {one.found.split()[0].rstrip(":"): one for one in telegram.others(Settings(profile="x").alerts)}
+    assert set(found) == {"PILOT_ALERT_URLS", "PILOT_PING_URL"}
+    assert (found[name].state == "ok") is is_fine
+    assert not any("s3cret-word" in one.found + one.fix for one in found.values())
 
 
 def test_every_secret_has_its_line_in_the_example() -> None:
     lines = (load.ROOT / ".env.example").read_text().splitlines()
     named = {line.partition("=")[0] for line in lines if line and not line.startswith("#")}
-    wanted = {"PILOT_BROKER_PASSWORD", "PILOT_LLM_API_KEY", telegram.TOKEN, telegram.CHAT, load.READ_ONLY}
+    wanted = {
+        "PILOT_BROKER_PASSWORD",
+        "PILOT_LLM_API_KEY",
+        telegram.TOKEN,
+        telegram.CHAT,
+        load.READ_ONLY,
+        "PILOT_ALERT_URLS",
+    }
     assert wanted <= named

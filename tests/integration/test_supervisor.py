@@ -21,7 +21,7 @@ from supervisor import control, pidfile
 from tests.kit.eventually import eventually
 from tests.kit.toys import Toys, alive, toys
 
-NAMES = ("store.1", "scanner.1", "llm.1", "executor.1", "monitor.1", "dashboard.1", "paper.1")
+NAMES = ("store.1", "scanner.1", "llm.1", "executor.1", "monitor.1", "alerts.1", "dashboard.1", "paper.1")
 
 
 @pytest.fixture
@@ -397,7 +397,7 @@ def test_refusals_of_the_running_supervisor_change_nothing(house: Toys) -> None:
 
 def test_monitor_only_runs_without_all_that_trades(house: Toys) -> None:
     house.start("--monitor-only")
-    assert set(house.ready()) == {"store.1", "monitor.1", "dashboard.1", "paper.1"}
+    assert set(house.ready()) == {"store.1", "monitor.1", "alerts.1", "dashboard.1", "paper.1"}
 
 
 @pytest.mark.parametrize("verb", [("status",), ("status", "--json"), ("scale", "llm=2"), ("restart", "llm")])

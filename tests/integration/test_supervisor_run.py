@@ -199,7 +199,9 @@ def honcho(house: Toys, *arguments: str) -> subprocess.Popen[str]:
     return process
 
 
-ALL = {"store.1", "scanner.1", "llm.1", "llm.2", "llm.3", "executor.1", "monitor.1", "dashboard.1", "paper.1"}
+ALL = {
+    "store.1", "scanner.1", "llm.1", "llm.2", "llm.3", "executor.1", "monitor.1", "alerts.1", "dashboard.1", "paper.1",
+}  # fmt: skip
 
 
 def test_honcho_runs_three_analysts_replaces_in_place_and_stops_everything(house: Toys) -> None:

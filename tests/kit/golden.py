@@ -119,6 +119,10 @@ BODIES: tuple[tuple[Role, messages.Beat | messages.Command], ...] = (
     (Role.MONITOR, messages.CountRequests(day="2026-11-02", reads=12, writes=1)),
     (Role.MONITOR, messages.RaiseHalt(level="soft", reason="cool down", until="2026-11-02T07:00:00.000Z")),
     (Role.MONITOR, messages.Report(level="warning", event="drawdown", text="50 %", intent_id="0123456789abcdef")),
+    (
+        Role.ALERTS,
+        messages.AlertsDelivered(through_seq=42, channel="telegram", levels=("warning", "error")),
+    ),
     (Role.MONITOR, messages.Sweep()),
     (Role.SUPERVISOR, messages.ChildExited(peer=Peer(Role.LLM, 2, "0000000000aa"), status="signal 9")),
     (Role.PILOT, messages.Cancel(intent_id="0123456789abcdef", operator="me", reason="no")),

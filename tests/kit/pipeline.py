@@ -77,10 +77,11 @@ class Pipeline:
     def start(self, *arguments: str, command: str = "supervisor") -> subprocess.Popen[bytes]:
         """Start `supervisor ...` or `honcho start ...` in the foreground of its own group.
 
-        Without settings of its own the dashboard stays out: nothing that trades needs it, and it costs every start.
+        Without settings of its own the dashboard stays out, and the process of the alerts always: no order depends on
+        them, they cost every start, and they have tests of their own.
         """
-        if not self.has_dashboard:
-            arguments = (*arguments, "--scale" if command == "supervisor" else "-c", "dashboard=0")
+        without = "alerts=0" if self.has_dashboard else "alerts=0,dashboard=0"
+        arguments += ("-c" if command == "honcho" else "--scale", without)
         with self._log.open("ab") as log:
             self.root = subprocess.Popen(
                 [str(BIN / command), *arguments],

@@ -31,6 +31,7 @@ PURE = {
     ROOT / "bus" / "frame.py",
     ROOT / "bus" / "steering.py",
     ROOT / "bus" / "tokens.py",
+    ROOT / "bus" / "alerting.py",
     ROOT / "config" / "dollars.py",
 }
 IMPURE = {"zmq", "httpx", "apsw", "time", "random", "secrets", "os", "socket", "asyncio", "subprocess"}

@@ -103,7 +103,7 @@ def test_fifth_death_of_one_that_must_live_drains_everything_and_exits_70(role: 
     assert any("5 deaths in" in text and "nothing can go on without it" in text for text in history.said)
 
 
-@pytest.mark.parametrize("role", [Role.LLM, Role.SCANNER, Role.DASHBOARD])
+@pytest.mark.parametrize("role", [Role.LLM, Role.SCANNER, Role.ALERTS, Role.DASHBOARD])
 def test_fifth_death_of_one_that_is_not_vital_gives_it_up_while_the_rest_runs_on(role: Role) -> None:
     slot = (role, 1)
     history = running(STORE, EXECUTOR, slot)
@@ -124,6 +124,20 @@ def test_one_that_was_given_up_in_a_daily_cycle_ends_the_cycle_with_70() -> None
     history.exit(SCANNER)
     assert history.due() == [Terminate(STORE)]
     assert history.plan.exit_code == ExitCode.GAVE_UP
+
+
+@pytest.mark.parametrize("code", [1, ExitCode.LOCKED, ExitCode.CONFIG])
+def test_alerts_end_nothing_however_they_end_and_people_are_told_of_it(code: int) -> None:
+    alerts = (Role.ALERTS, 1)
+    history = History(STORE, alerts, limits=Limits(may_give_up=False, restarts_max=1))
+    history.due()
+    history.ready(STORE)
+    assert history.due() == [Start(alerts)]
+    history.exit(alerts, code)
+    events = [action.event for action in history.plan.due(history.now) if isinstance(action, Say)]
+    assert events.count("process_given_up") == 1
+    assert history.phase(alerts) is Phase.GIVEN_UP
+    assert history.plan.exit_code is None
 
 
 def test_configuration_error_at_start_drains_everything_and_is_not_tried_again() -> None:
@@ -548,6 +562,7 @@ def test_monitor_only_leaves_out_all_that_trades() -> None:
     assert {role for role, count in found.items() if count} == {
         Role.STORE,
         Role.MONITOR,
+        Role.ALERTS,
         Role.DASHBOARD,
         Role.PAPER,
     }
