@@ -12,6 +12,7 @@ from loguru import logger
 
 from actors.broker.paper import server
 from actors.compliance import rulebook
+from actors.metrics import routes as measures
 from actors.web import door, routes
 from actors.web.door import Door
 from actors.web.hub import Hub
@@ -22,6 +23,7 @@ from bus.actor import BeatState
 from bus.clock import Clock
 from bus.link import Link
 from bus.vocabulary import Role
+from config import load
 from config.settings import Settings
 
 ANSWER_S = 5.0  # how long an operator's order waits for the store
@@ -43,7 +45,11 @@ class Dashboard(actor.Actor):
         super().__init__(link, settings, clock)
         chosen = settings.dashboard
         self._door = Door(chosen, door.token_of(chosen), clock)
-        self._views = Views(settings, rulebook.load(settings.compliance.rules), Site(), self._door, clock)
+        rules = rulebook.load(settings.compliance.rules)
+        self._views = Views(settings, rules, Site(), self._door, clock)
+        self._measures = measures.routes(
+            settings, rules, clock, db_path=load.db_path(settings), backups=load.data_folder() / "backups"
+        )
         self._hub = Hub(
             self._views.path, self._views.open_parts, clock, poll_s=chosen.poll_s, clients_max=chosen.clients_max
         )  # fmt: skip
@@ -57,7 +63,7 @@ class Dashboard(actor.Actor):
         chosen = self.settings.dashboard
         bound = server.bind(chosen.host, chosen.port, setting="dashboard.port", change="dashboard.port")
         pages = routes.Pages(self._views, self._door, self._hub, self._tell, self.clock)
-        application = routes.application(pages, self._door)
+        application = routes.application(pages, self._door, more=self._measures)
         async with server.serving(application, bound, cuttable=True) as http:
             host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
             acting = "" if self._door.has_token else f"; to act on it, set {chosen.token_env}"

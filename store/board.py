@@ -174,7 +174,7 @@ class Board(Reader):
         found = self._lines("WHERE i.id = ?", intent_id)
         return found[0] if found else None
 
-    def verdicts(self, since: str, limit: int) -> list[Verdict]:
+    def verdicts_since(self, since: str, limit: int) -> list[Verdict]:
         """Return the analysts' newest decisions since a moment (ISO), newest first, looking back a bounded way."""
         found: list[Verdict] = []
         rows = self._db.execute(

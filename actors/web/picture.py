@@ -103,7 +103,7 @@ def read(board: Board, settings: Settings, rules: RuleSet, now: datetime) -> Pic
         ended=board.ended_since(iso(today)),
         halts=tuple(board.halts(iso(now))),
         holdings=tuple(board.holdings()),
-        verdicts=tuple(board.verdicts(iso(today), VERDICTS_MAX)),
+        verdicts=tuple(board.verdicts_since(iso(today), VERDICTS_MAX)),
         newest=board.newest(),
         not_traded=board.newest_not_traded(),
         processes=processes,
