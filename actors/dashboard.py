@@ -10,9 +10,9 @@ import asyncio
 
 from loguru import logger
 
-from actors.broker.paper import server
 from actors.compliance import rulebook
 from actors.metrics import routes as measures
+from actors.serving import server
 from actors.web import door, routes
 from actors.web.door import Door
 from actors.web.hub import Hub

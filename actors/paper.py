@@ -12,10 +12,11 @@ from typing import ClassVar
 
 from loguru import logger
 
-from actors.broker.paper import hosting, server
+from actors.broker.paper import hosting
 from actors.broker.paper.access import Access
 from actors.broker.paper.faults import from_environment
 from actors.broker.paper.venue import Venue
+from actors.serving import server
 from bus import actor
 from bus.clock import Clock
 from bus.link import Link

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from actors.broker.errors import NotSent, Refused, Transient, Unauthorised, UnknownOutcome
-from actors.broker.paper import access, server
+from actors.broker.paper import access
+from actors.serving import server
 from config.load import ConfigError
 from tests.kit import paper
 from tests.kit.eventually import eventually_async

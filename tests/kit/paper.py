@@ -22,11 +22,12 @@ import httpx
 from actors.broker import factory
 from actors.broker.account import Account
 from actors.broker.client import BrokerClient
-from actors.broker.paper import answers, routes, server
+from actors.broker.paper import answers, routes
 from actors.broker.paper.access import Access
 from actors.broker.paper.faults import Faults
 from actors.broker.paper.venue import Venue
 from actors.broker.wire import ClosedPosition, OpenRequest
+from actors.serving import server
 from bus.clock import Clock, SystemClock
 from config import settings
 

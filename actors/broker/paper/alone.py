@@ -23,10 +23,11 @@ import msgspec
 from loguru import logger
 from msgspec import Struct
 
-from actors.broker.paper import bar_files, hosting, server
+from actors.broker.paper import bar_files, hosting
 from actors.broker.paper.access import Access
 from actors.broker.paper.faults import from_environment
 from actors.broker.paper.venue import Venue
+from actors.serving import server
 from bus import logs
 from bus.clock import SystemClock
 from bus.errors import LockHeld

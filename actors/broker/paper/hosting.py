@@ -11,10 +11,11 @@ from pathlib import Path
 
 from loguru import logger
 
-from actors.broker.paper import routes, server
+from actors.broker.paper import routes
 from actors.broker.paper.access import Access
 from actors.broker.paper.faults import Faults
 from actors.broker.paper.venue import Venue
+from actors.serving import server
 from bus import runtime
 from config.load import ConfigError
 
