@@ -174,7 +174,7 @@ def test_a_source_without_its_secret_is_refused_at_the_start(
 ) -> None:
     monkeypatch.delenv(BROKER.password_env)
     wanted = settings(tmp_path, sources=("csv", source), twelvedata_key_env="PILOT_TEST_NO_KEY")
-    with pytest.raises(ConfigError, match="secret PILOT_TEST_(PASSWORD|NO_KEY) is not set"):
+    with pytest.raises(ConfigError, match=r"secret PILOT_TEST_(PASSWORD|NO_KEY) is not set"):
         a_scanner(Clocked(ManualClock(NOW)), wanted)
 
 
