@@ -5,7 +5,7 @@ Spans are [since, until), ISO times in UTC. Each query has a limit of its own or
 
 from __future__ import annotations
 
-from bus.records import DecisionRecord, Halt, Record, TradeIntent, Transition
+from bus.records import DecisionRecord, Halt, Record, Transition
 from store.queries import Reader
 
 ROWS_MAX = 1_000
@@ -24,6 +24,16 @@ class Alert(Record, frozen=True, kw_only=True):
     delivered_at: str | None
 
 
+class Proposed(Record, frozen=True, kw_only=True):
+    """An intent without its papers, which are large."""
+
+    id: str
+    created_at: str
+    symbol: str
+    source: str
+    status: str
+
+
 def alerts(reader: Reader, *, since: str = "", level: str | None = None, limit: int = 50) -> list[Alert]:
     """Return the newest alerts, newest first; of one level, if it is given."""
     return reader.select(
@@ -38,10 +48,10 @@ def alerts_of(reader: Reader, actor: str, since: str, limit: int = 5) -> list[Al
     )
 
 
-def proposed_between(reader: Reader, since: str, until: str) -> list[TradeIntent]:
+def proposed_between(reader: Reader, since: str, until: str) -> list[Proposed]:
     """Return the intents that were made then, oldest first."""
     return reader.select(
-        TradeIntent, f"intents WHERE created_at >= ? AND created_at < ? ORDER BY created_at LIMIT {ROWS_MAX}",
+        Proposed, f"intents WHERE created_at >= ? AND created_at < ? ORDER BY created_at LIMIT {ROWS_MAX}",
         since, until,
     )  # fmt: skip
 

@@ -200,12 +200,13 @@ class Reader:
             seq = page[-1].seq
 
     def analysed(self, since: str) -> Iterator[Analysed]:
-        """Yield every decision of `since` (ISO) or later, oldest first, read in pages. The journal forgets none."""
+        """Yield every analyst's decision of `since` (ISO) or later, oldest first. The journal forgets none."""
         seq = 0
         while page := self._db.execute(
             "SELECT t.seq, t.intent_id, t.at, t.event, t.payload, o.plan ->> '$.loss_cents', d.net_profit_cents "
             "FROM transitions t LEFT JOIN orders o USING (intent_id) LEFT JOIN decisions d USING (intent_id) "
             "WHERE t.seq > ? AND t.event IN ('decide_trade', 'decide_hold') AND t.at >= ? "
+            "AND t.actor NOT LIKE 'pilot.%' "
             f"ORDER BY t.seq LIMIT {ROWS_MAX}",
             (seq, since),
         ).fetchall():

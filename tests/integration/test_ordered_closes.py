@@ -137,7 +137,11 @@ async def test_a_flatten_takes_it_over(room: Room) -> None:
         order(room, intent_id)
         halt = messages.RaiseHalt(level="hard", reason="flatten: operator op: test", flatten=True)
         room.store.apply(desk.MONITOR, halt)
+        room.client.close_fails = 2
+        await found.round()
+        assert room.client.closes == 2  # each once a round, however many want it closed
+        room.clock.ahead_s = 3.0
         for _ in range(3):
             await found.round()
         assert await open_ids(room) == set()
-        assert room.client.closes == 2
+        assert room.client.closes == 4

@@ -129,6 +129,7 @@ def test_a_trade_takes_three_arrows_in_one_commit_and_waits_for_the_executor(sto
     assert {move.actor for move in moves} == {PILOT.name} and "operator ann: my view" in moves[2].reason
     assert verify_chain(store.read) == []
     assert store.writer.registry.leases == {}
+    assert list(store.read.analysed("")) == []  # no analyst's
 
 
 def test_the_same_key_again_changes_nothing(store: StoreHarness) -> None:
