@@ -70,6 +70,7 @@ class Hub:
         self._clients_max = clients_max
         self._shown: dict[str, Parts] = {}
         self._board: Board | None = None
+        self._file = (0, 0)
         self._seen: tuple[int, int, int] | None = None
         self._rendered_s = float("-inf")
         self._is_over = False
@@ -153,12 +154,12 @@ class Hub:
         try:
             stat = self._path.stat()
             file = (stat.st_dev, stat.st_ino)
-            if self._board is not None and self._seen is not None and self._seen[:2] != file:
+            if self._board is not None and self._file != file:
                 self._board.close()
                 self._board = None
             with trouble(self._path):
                 if self._board is None:
-                    self._board = Board(self._path)
+                    self._board, self._file = Board(self._path), file
                 return (*file, self._board.data_version())
         except (OSError, DatabaseRefused) as error:
             logger.debug("No database to watch: {}", error)

@@ -110,7 +110,8 @@ async def test_no_more_pages_are_open_than_may_be(here: Page) -> None:
     readings = [(await opened(here))[0] for _ in range(3)]
     answer = await here.get("/events?page=/")
     assert answer.status_code == 503
-    assert [event async for event in here.hub.follow("/", "v1")] == []
+    with pytest.raises(StopAsyncIteration):
+        await asyncio.wait_for(anext(here.hub.follow("/", "v1")), 10)
     await readings[0].close()
     fourth, _ = await opened(here)
     for reading in (*readings[1:], fourth):
@@ -146,6 +147,16 @@ async def test_database_in_the_place_of_another_is_seen(tmp_path: Path, monkeypa
             await here.hub.look()
             _, data = await reading.next()
             assert f"operator: me: {reason}" in data["parts"]["banners"]
+            # The new one is watched from now on: its commits are seen by themselves, not by the time that passes.
+            db = connection.open_writer(tmp_path / "decisions.db")
+            store = StoreHarness(db, here.clock)
+            await here.hub.look()
+            await reading.next()
+            store.tell(PEERS[Role.MONITOR], messages.RaiseHalt(level="hard", reason=f"later: {reason}"))
+            await here.hub.look()
+            _, data = await reading.next()
+            assert f"later: {reason}" in data["parts"]["banners"]
+            db.close()
         await reading.close()
 
 
