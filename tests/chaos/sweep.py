@@ -39,8 +39,7 @@ NEVER: dict[str, str] = dict.fromkeys(
 ) | dict.fromkeys(
     workloads.both("pilot.backup", "pilot.bundle", "pilot.init", "pilot.restore_safe", "pilot.restore_mark",
                    "pilot.restore_aside", "pilot.restore_place", "pilot.restore_end"),
-    "files of the operator's, beside a running pipeline or on a stopped one; "
-    "see tests/integration/test_pilot_keeping.py",
+    "files of the operator, written outside the pipeline: killed at each by tests/integration/test_pilot_keeping.py",
 )  # fmt: skip
 """Points that the list spells out because the process may send the message, and that no process passes, with why."""
 RUN_BY = {"broker": "executor.1", "scan": "scanner.1", "supervisor": "llm.1"}  # whose death leads to the point
