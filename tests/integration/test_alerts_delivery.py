@@ -303,6 +303,6 @@ async def test_errors_of_the_client_show_no_token(tmp_path: Path) -> None:
             desk.bot.faults["sendMessage"].append(fault)
             with pytest.raises(TelegramError) as caught:
                 await desk.telegram.write("x", as_html=False)
-            chain = [caught.value, caught.value.__cause__]
-            assert not any(bot_api.TOKEN in repr(one) for one in chain)
+            assert bot_api.TOKEN not in repr(caught.value)
+            assert caught.value.__cause__ is None, "what is chained is shown, too"
             assert caught.value.__suppress_context__ or caught.value.__context__ is None

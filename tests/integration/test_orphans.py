@@ -246,7 +246,8 @@ async def test_adopted_position_is_followed_to_its_close_and_its_profit_is_recor
         decision = found.reader.decision(intent_id)
         assert decision is not None
         assert (found.status(intent_id), decision.net_profit_cents) == (Status.CLOSED, 99_000 - 500)
-        assert [event for _, _, event, _ in found.reader.alerts()] == ["orphan_adopted", "orphan_position"]
+        told = [event for _, _, event, _ in found.reader.alerts()]
+        assert told == ["position_closed", "orphan_adopted", "orphan_position"]
 
 
 async def test_second_position_like_an_adopted_one_belies_nothing(room: Room) -> None:
