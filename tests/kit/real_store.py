@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
+from actors.console import asking
 from actors.pilot import main
 from bus import link, messages
 from bus.records import Signal
@@ -63,6 +64,7 @@ def real_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[RealStore]:
     monkeypatch.setenv("PILOT_PROFILE", "paper")
     for name in ("NOTIFY_SOCKET", "PILOT_SLOT", "PILOT_INCARNATION", "PILOT_LIFELINE_FD"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(asking, "ANSWER_S", 60.0)  # a store that starts on a busy machine is no store that is away
     found = RealStore()
     try:
         found.start("store")
