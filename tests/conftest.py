@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.kit import leftovers
 
 
 def pytest_configure() -> None:
-    """Forget how the caller runs the pipeline: tests set what they need."""
+    """Forget how the caller runs the pipeline: tests set what they need. No example fails for being slow."""
+    hypothesis.settings.register_profile("here", deadline=None)
+    hypothesis.settings.load_profile("here")
     for name in list(os.environ):
         if name.startswith("PILOT_") or name in (
             "NOTIFY_SOCKET",
