@@ -40,6 +40,7 @@ bench: setup  ## print start-up and recovery times, the gate's time, an order's 
 	@$(BIN)/python -m tests.bench.recovery
 	@$(BIN)/python -m tests.bench.guard
 	@$(BIN)/python -m tests.bench.roundtrip
+	@$(BIN)/python -m tests.bench.scans
 	@$(BIN)/python -m tests.kit.budget_week
 	@$(BIN)/python -m tests.bench.analysts
 	@$(BIN)/python -m tests.bench.warm_scan

@@ -16,6 +16,7 @@ from typing import Literal, cast
 from loguru import logger
 from msgspec import structs
 
+from actors.broker.password import password
 from actors.market import cadence, child, grants, inputs, intervals, last_scan, retraining
 from actors.market.errors import ScanError
 from actors.market.intervals import Interval
@@ -42,7 +43,7 @@ class Scanner(actor.Actor):
     role = Role.SCANNER
 
     def __init__(self, link: Link, settings: Settings, clock: clock.Clock) -> None:
-        """Raises ConfigError when the settings leave nothing to rank against."""
+        """Raises ConfigError when the settings leave nothing to rank against, or the secret of a source is missing."""
         super().__init__(link, settings, clock)
         self._wanted = settings.scanner
         if self._wanted.top_k >= len(settings.symbols):
@@ -50,6 +51,11 @@ class Scanner(actor.Actor):
                 f"scanner.top_k was {self._wanted.top_k} with {len(settings.symbols)} symbols; "
                 "at least one symbol more than scanner.top_k is needed to compare with"
             )
+        # Asked for now: a source that takes over at night must not be the first to miss its secret.
+        if "twelvedata" in self._wanted.sources:
+            load.secret(self._wanted.twelvedata_key_env)
+        if "broker" in self._wanted.sources:
+            password(settings)
         self._models = load.data_folder() / "models"
         self._bars = load.data_folder() / "bars"
         self._timeframes = cast(tuple[Interval, ...], self._wanted.timeframes)  # config.load has checked them

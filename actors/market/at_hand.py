@@ -30,8 +30,8 @@ def cached(job: ScanJob, name: str) -> Iterator[Bars | BadBars]:
         else:
             source, origin = name, job.scanner.twelvedata_url
         owner = Owner(source=source, origin=origin, symbol=symbol, interval=job.timeframe)
-        rows = cache.read(Path(job.bars_folder), owner)
-        if rows:
-            yield remote.as_bars(symbol, source, job.timeframe, rows)
+        records = cache.read(Path(job.bars_folder), owner)
+        if records:
+            yield remote.as_bars(symbol, source, job.timeframe, records)
         else:
             yield BadBars(symbol, f"no bars of {source} are kept here; the scanner fetches them")

@@ -34,6 +34,7 @@ FORMAT = 1
 HEADER_BYTES = 256
 RECORD = struct.Struct("<q4dI")
 VALUES = struct.Struct("<q4d")
+ENDS = struct.Struct("<q32xI")  # time and chain of a record
 RECORD_BYTES = RECORD.size
 FILE_BYTES_MAX = 4_000_000  # 90,000 bars; a file is cut to what is wanted long before
 LOCK = ".lock"
@@ -109,7 +110,7 @@ class Cache:
             ScanError: it cannot be read or written.
         """
         self.path = path_of(folder, owner)
-        self.rows: list[Row] = []
+        self._records = bytearray()  # checked; kept packed, because most of them are only wanted as columns
         self._crc = 0
         self._header = _header(owner)
         try:
@@ -123,13 +124,29 @@ class Cache:
         except OSError as error:
             raise ScanError(f"{self.path}: {error}", transient=True) from error
 
+    def __len__(self) -> int:
+        return len(self._records) // RECORD_BYTES
+
+    @property
+    def rows(self) -> list[Row]:
+        """All bars, oldest first."""
+        return self.tail(len(self))
+
+    def tail(self, count: int) -> list[Row]:
+        """Return the newest `count` bars, oldest first."""
+        return [Row(*values[:-1]) for values in RECORD.iter_unpack(self.records(count))]
+
+    def records(self, count: int) -> bytes:
+        """Return the newest `count` bars as they stand in the file."""
+        return bytes(self._records[-count * RECORD_BYTES :]) if count else b""
+
     def append(self, rows: Sequence[Row]) -> None:
         """Put bars behind the newest one, durably. Raises ScanError when that fails; a part may stand then."""
-        behind = itertools.pairwise([*self.rows[-1:], *rows])
+        behind = itertools.pairwise([*self.tail(1), *rows])
         assert all(a.time < b.time for a, b in behind), "bars are appended"
         if not rows:
             return
-        content, crc = _encoded(rows, self._crc)
+        content, crc = encoded(rows, self._crc)
         try:
             failpoints.reach("scan.before_append_bars")  # finished bars into their cache, written and synced
             with self.path.open("ab") as file:
@@ -139,15 +156,15 @@ class Cache:
             failpoints.reach("scan.after_append_bars")
         except OSError as error:
             raise ScanError(f"{self.path}: {error}", transient=True) from error
-        self.rows.extend(rows)
+        self._records += content
         self._crc = crc
 
     def keep(self, count: int) -> None:
         """Drop the oldest bars when there are twice as many as wanted. Raises ScanError when that fails."""
-        if len(self.rows) < 2 * count:
+        if len(self) < 2 * count:
             return
         try:
-            self._replace(self.rows[-count:])
+            self._replace(self.tail(count))
         except OSError as error:
             raise ScanError(f"{self.path}: {error}", transient=True) from error
 
@@ -163,7 +180,8 @@ class Cache:
 
     def _read(self, content: bytes) -> None:
         """Take all records up to the first that is torn or wrong, and cut the file there."""
-        self.rows, self._crc, at = _whole(content)
+        at, self._crc = _whole(content)
+        self._records += content[HEADER_BYTES:at]
         if at == len(content):
             return
         logger.warning("Cut {} bytes off the end of {}: not whole bars", len(content) - at, self.path)
@@ -175,16 +193,16 @@ class Cache:
 
     def _replace(self, rows: Sequence[Row]) -> None:
         """Put a file of just these bars in its place, in one step."""
-        content, crc = _encoded(rows, 0)
+        content, crc = encoded(rows)
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         failpoints.reach("scan.before_replace_bars")  # a new cache file, or one without its oldest bars
         durable.write(self.path, self._header + content)
         failpoints.reach("scan.after_replace_bars")
-        self.rows, self._crc = list(rows), crc
+        self._records, self._crc = bytearray(content), crc
 
 
-def read(folder: Path, owner: Owner) -> list[Row]:
-    """Return the whole bars of this owner's file without touching it; none when it is missing, foreign or too large.
+def read(folder: Path, owner: Owner) -> bytes:
+    """Return the whole records of this owner's file without touching it; none when it is missing, foreign or too large.
 
     Needs no lock: what a writer has only half appended is not read.
     """
@@ -192,34 +210,32 @@ def read(folder: Path, owner: Owner) -> list[Row]:
         with path_of(folder, owner).open("rb") as file:
             content = file.read(FILE_BYTES_MAX + 1)
     except OSError:
-        return []
+        return b""
     if len(content) > FILE_BYTES_MAX or content[:HEADER_BYTES] != _header(owner):
-        return []
-    return _whole(content)[0]
+        return b""
+    return content[HEADER_BYTES : _whole(content)[0]]
 
 
 def _header(owner: Owner) -> bytes:
     return msgspec.json.encode(owner).ljust(HEADER_BYTES - 1) + b"\n"
 
 
-def _whole(content: bytes) -> tuple[list[Row], int, int]:
-    """Return all records up to the first that is torn or wrong, the end of their chain, and where that one begins."""
-    rows: list[Row] = []
-    at, chain = HEADER_BYTES, 0
-    while at + RECORD_BYTES <= len(content):
-        *values, told = RECORD.unpack_from(content, at)
-        crc = zlib.crc32(content[at : at + VALUES.size], chain)
-        row = Row(*values)
-        if crc != told or (rows and row.time <= rows[-1].time):
+def _whole(content: bytes) -> tuple[int, int]:
+    """Return where the first record begins that is torn or wrong, and the end of the chain before it."""
+    at, before, chain = HEADER_BYTES, -1, 0
+    whole = max(0, len(content) - HEADER_BYTES) // RECORD_BYTES * RECORD_BYTES
+    view = memoryview(content)
+    for time, told in ENDS.iter_unpack(view[HEADER_BYTES : HEADER_BYTES + whole]):
+        crc = zlib.crc32(view[at : at + VALUES.size], chain)
+        if crc != told or time <= before:
             break
-        rows.append(row)
-        chain = crc
+        chain, before = crc, time
         at += RECORD_BYTES
-    return rows, chain, at
+    return at, chain
 
 
-def _encoded(rows: Sequence[Row], crc: int) -> tuple[bytes, int]:
-    """Return the bytes of these bars behind a chain that ends in `crc`, and its new end."""
+def encoded(rows: Sequence[Row], crc: int = 0) -> tuple[bytes, int]:
+    """Return the records of these bars behind a chain that ends in `crc`, and its new end."""
     found = bytearray()
     for row in rows:
         values = VALUES.pack(*row)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from actors.market import at_hand, bars, cache, feeds, granted, quality, quarant
 from actors.market.bars import Bars
 from actors.market.errors import BadBar, BadBars, ScanError, SourceAway
 from actors.market.job import Fetched, LeftOut, ScanJob
-from actors.market.remote import Remote
+from actors.market.remote import Fetcher, Remote
 from bus import clock
 from config import load
 
@@ -42,7 +44,6 @@ class Gathering:
         self._is_at_hand = job.train or job.by_hand  # beside a scan: no lock, no request
         self._holidays = frozenset(date.fromisoformat(day) for day in job.holidays)
         self._granted = granted.Granted(job.reads)
-        self._entries: list[str] = []
         self._fresh: list[str] = []
         self._passed_over: list[str] = []
 
@@ -80,19 +81,17 @@ class Gathering:
         reason = why if len(wanted.sources) == 1 else "; then ".join(self._passed_over)
         raise ScanError(reason, transient=not LATE_FOR_A_MOMENT.isdisjoint(wanted.sources))
 
-    @contextlib.contextmanager
-    def _one_writer(self) -> Iterator[None]:
-        """Hold the caches' lock, and write down what was refused when the source is through."""
+    def _one_writer(self) -> AbstractContextManager[None]:
+        """Hold the caches' lock, where there is a folder for them."""
+        folder = self._job.bars_folder
+        return cache.writing(Path(folder)) if folder and not self._is_at_hand else contextlib.nullcontext()
+
+    def _write_down(self, source: str, symbol: str, refused: Sequence[tuple[str, str]]) -> None:
+        """Put what was refused of a symbol, each with why, into the quarantine."""
         if not self._job.bars_folder or self._is_at_hand:
-            yield
             return
-        folder = Path(self._job.bars_folder)
-        with cache.writing(folder):
-            try:
-                yield
-            finally:
-                entries, self._entries = self._entries, []
-                self._fresh += quarantine.add(folder, entries, clock.iso(self._now))
+        entries = [quarantine.line(source, symbol, self._job.timeframe, what, why) for what, why in refused]
+        self._fresh += quarantine.add(Path(self._job.bars_folder), entries, clock.iso(self._now))
 
     def _of(self, name: str) -> list[Bars]:
         found = self._of_network(name) if name not in feeds.LOCAL else self._of_files(name)
@@ -103,7 +102,7 @@ class Gathering:
     def _leave_out(self, source: str, error: BadBars) -> None:
         self.left_out.append(LeftOut(error.symbol, error.reason))
         if isinstance(error, BadBar):
-            self._entries.append(quarantine.line(source, error.symbol, self._job.timeframe, "bars", error.reason))
+            self._write_down(source, error.symbol, [("bars", error.reason)])
 
     # ── files ───────────────────────────────────────────────────────────────
 
@@ -154,9 +153,12 @@ class Gathering:
             return self._of_caches(name)
         if not self._job.bars_folder:
             raise load.ConfigError(f"the source {name!r} needs a folder for its cache")
-        return asyncio.run(self._through_broker() if name == "broker" else self._through_twelvedata())
+        good: list[Bars] = []
+        # Nothing is returned: at its end asyncio.run makes a text of the result, which takes longer than all checks.
+        asyncio.run(self._through_broker(good) if name == "broker" else self._through_twelvedata(good))
+        return good
 
-    async def _through_broker(self) -> list[Bars]:
+    async def _through_broker(self, good: list[Bars]) -> None:
         broker = self._job.broker
         if broker is None:
             raise SourceAway("no broker is set")
@@ -166,12 +168,9 @@ class Gathering:
 
         account = factory.account(broker, secret_of(broker), clock.SystemClock(), self._granted)
         async with account:
-            return await self._ask(Remote(
-                candles.Candles(account, broker), Path(self._job.bars_folder),
-                window=self._window, now=self._now, holidays=self._holidays,
-            ))  # fmt: skip
+            await self._ask(candles.Candles(account, broker), good)
 
-    async def _through_twelvedata(self) -> list[Bars]:
+    async def _through_twelvedata(self, good: list[Bars]) -> None:
         from actors.market import twelvedata
 
         wanted = self._job.scanner
@@ -180,22 +179,16 @@ class Gathering:
             per_minute=wanted.twelvedata_requests_per_minute, clock=clock.SystemClock(),
         )  # fmt: skip
         async with source:
-            return await self._ask(Remote(
-                source, Path(self._job.bars_folder), window=self._window, now=self._now, holidays=self._holidays
-            ))  # fmt: skip
+            await self._ask(source, good)
 
-    async def _ask(self, source: Remote) -> list[Bars]:
-        """Ask for one symbol after the other. Raises SourceAway when the source goes away before the last."""
-        good: list[Bars] = []
-        name, timeframe = source.fetcher.name, self._job.timeframe
-        try:
-            for symbol in self._job.symbols:
-                try:
-                    good.append(self._checked(await source.bars(symbol, timeframe)))
-                except BadBars as error:
-                    self._leave_out(name, error)
-        finally:
-            self._entries += [
-                quarantine.line(name, symbol, timeframe, what, reason) for symbol, what, reason in source.quarantined
-            ]
-        return good
+    async def _ask(self, fetcher: Fetcher, good: list[Bars]) -> None:
+        """Ask for one symbol after the other, for `good`. Raises SourceAway when it goes away before the last."""
+        source = Remote(
+            fetcher, Path(self._job.bars_folder), window=self._window, now=self._now, holidays=self._holidays,
+            write_down=functools.partial(self._write_down, fetcher.name),
+        )  # fmt: skip
+        for symbol in self._job.symbols:
+            try:
+                good.append(self._checked(await source.bars(symbol, self._job.timeframe)))
+            except BadBars as error:
+                self._leave_out(fetcher.name, error)

@@ -6,7 +6,7 @@ refused for that symbol until the operator removes the file; nothing is ever ove
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from actors.market.bars import Bars
 
 HALF_DAY_S = 43_200
+PRICES = Row._fields[1:]
+
+
+WriteDown = Callable[[str, Sequence[tuple[str, str]]], None]
 
 
 class Fetcher(Protocol):
@@ -43,9 +47,13 @@ class Fetcher(Protocol):
 class Remote:
     """One source with its caches."""
 
-    def __init__(self, fetcher: Fetcher, folder: Path, *, window: int, now: datetime, holidays: Holidays = ()) -> None:
+    def __init__(
+        self, fetcher: Fetcher, folder: Path, *, window: int, now: datetime, write_down: WriteDown,
+        holidays: Holidays = (),
+    ) -> None:  # fmt: skip
+        """`write_down` gets a symbol, and what was refused of it with why, before the bars around that are kept."""
         self.fetcher = fetcher
-        self.quarantined: list[tuple[str, str, str]] = []  # symbol, bar, reason
+        self._write_down = write_down
         self._folder = folder
         self._window = window
         self._now = now
@@ -61,43 +69,50 @@ class Remote:
         """
         cache = Cache(self._folder, self._owner(symbol, interval))
         for since, until in spans.pieces(
-            cache.rows[-1] if cache.rows else None, interval, self._now, window=self._window,
+            _last(cache), interval, self._now, window=self._window,
             piece_bars=self.fetcher.piece_bars, holidays=self._holidays,
         ):  # fmt: skip
             self._take(cache, symbol, interval, since, await self.fetcher.fetch(symbol, interval, since, until))
         cache.keep(self._window)
-        return as_bars(symbol, self.fetcher.name, interval, cache.rows[-self._window :])
+        return as_bars(symbol, self.fetcher.name, interval, cache.records(self._window))
 
     def _owner(self, symbol: str, interval: Interval) -> Owner:
         return Owner(source=self.fetcher.name, origin=self.fetcher.origin, symbol=symbol, interval=interval)
 
     def _take(self, cache: Cache, symbol: str, interval: Interval, since: datetime, rows: Sequence[Row]) -> None:
-        asked_again = [row for row in cache.rows[-spans.OVERLAP_BARS :] if row.opened >= since]
+        asked_again = [row for row in cache.tail(spans.OVERLAP_BARS) if row.opened >= since]
         if reason := quality.rewritten(asked_again, rows):
-            self.quarantined.append((symbol, "history", f"rewrites history: {reason}"))
+            self._write_down(symbol, [("history", f"rewrites history: {reason}")])
             raise BadBars(
                 symbol, f"{self.fetcher.name} rewrites history: {reason}; to take the new one, remove {cache.path}"
             )
-        good, bad = quality.sort_out(rows, cache.rows[-1] if cache.rows else None, interval, self._now)
-        for one in bad:
-            prices = " ".join(f"{name} {value}" for name, value in zip(Row._fields[1:], one.row[1:], strict=True))
-            self.quarantined.append((symbol, f"{one.row.opened:%Y-%m-%dT%H:%MZ} {prices}", one.reason))
+        good, bad = quality.sort_out(rows, _last(cache), interval, self._now)
+        # First: once the bars behind it are kept, a bad one is not asked for again.
+        self._write_down(symbol, [(_named(one.row), one.reason) for one in bad])
         cache.append(good)
 
 
-def as_bars(symbol: str, source: str, interval: Interval, rows: Sequence[Row]) -> Bars:
-    """Return cached rows as bars. A D1 bar is named after the date that most of it lies in; weekends have none."""
+def _last(cache: Cache) -> Row | None:
+    return next(iter(cache.tail(1)), None)
+
+
+def _named(row: Row) -> str:
+    prices = " ".join(f"{name} {value}" for name, value in zip(PRICES, row[1:], strict=True))
+    return f"{row.opened:%Y-%m-%dT%H:%MZ} {prices}"
+
+
+def as_bars(symbol: str, source: str, interval: Interval, records: bytes) -> Bars:
+    """Return records of a cache as bars. A D1 bar is named after the date most of it lies in; weekends have none."""
     import numpy as np
 
     from actors.market.bars import Bars
 
-    table = np.array(rows, dtype=np.float64).reshape(len(rows), len(Row._fields))
-    seconds = table[:, 0].astype(np.int64)
+    table = np.frombuffer(records, dtype=[("time", "<i8"), *((name, "<f8") for name in PRICES), ("chain", "<u4")])
+    seconds = table["time"]
     if interval == "D1":
         # A server's day may begin at 21:00, 22:00 or 23:00 UTC of the day before.
         days = (seconds + HALF_DAY_S) // 86_400
-        weekday = (days + 3) % 7  # 1970-01-01 was a Thursday
-        kept = weekday < sessions.SATURDAY
+        kept = (days + 3) % 7 < sessions.SATURDAY  # 1970-01-01 was a Thursday
         table, seconds = table[kept], days[kept] * 86_400
-    opened, high, low, close = (table[:, at].copy() for at in range(1, 5))
+    opened, high, low, close = (table[name].astype(np.float64) for name in PRICES)
     return Bars(symbol, source, interval, seconds.astype("datetime64[s]"), opened, high, low, close, closes_only=False)

@@ -36,6 +36,8 @@ NEVER: dict[str, str] = dict.fromkeys(
 ) | dict.fromkeys(
     workloads.both("pilot.pin", "pilot.unpin", "pilot.write_report"),
     "a file of the operator's about the ranking: it concerns no order, and no process waits for it"
+) | dict.fromkeys(
+    workloads.both("scan.ask"), "Twelve Data is not asked by a pipeline that needs no network"
 )  # fmt: skip
 """Points that the list spells out because the process may send the message, and that no process passes, with why."""
 RUN_BY = {"broker": "executor.1", "scan": "scanner.1", "supervisor": "llm.1"}  # whose death leads to the point

@@ -159,6 +159,22 @@ def training(turn: Turn) -> None:
         turn.rig.kill("scanner.1")
 
 
+def ranks_candles(turn: Turn) -> None:
+    """The scanner ranks the broker's own candles, and finds half a bar at the end of each cache."""
+    turn.arm()
+    turn.rig.start()
+    for _ in range(TRIES_MAX):
+        before = len(turn.left())
+        turn.rig.wait(lambda now=before: len(turn.left()) < now, SETTLE_S / 2)
+        (turn.rig.run.data / "models" / "last_scan.json").unlink(missing_ok=True)
+        turn.rig.kill("scanner.1")  # a child that died is waited for a minute by the scanner that had it
+        if not turn.left() or len(turn.left()) == before:
+            break
+        for path in (turn.rig.run.data / "bars").rglob("*.bars"):
+            with path.open("ab") as file:
+                file.write(b"half")
+
+
 def ordered_stop(turn: Turn) -> None:
     for point in turn.points:
         turn.arm(point)
@@ -474,6 +490,7 @@ def iterate(names: set[str]) -> Iterator[Workload]:
 PATIENT: Changes = {"supervisor": {"watchdog_s": 30.0}}
 SMALL_FILES: Changes = {"paper": {"file_bytes_max": 4_096, "file_parts_kept": 100}}
 TRADER: Changes = {"broker": {"paper_api": "trader"}}
+CANDLES: Changes = {"scanner": {"sources": ["broker"], "bar_age_bars_max": 20_000}}
 ADOPTING: Changes = {"executor": {"orphans": "adopt"}}
 RISKY: Changes = {"executor": {"risk_per_trade_ratio": 0.005}}
 
@@ -492,6 +509,10 @@ ALL: tuple[Workload, ...] = (
     # What was renamed is trained: the last point of it needs a training of its own.
     Workload(("model.before_save", *both("model.replace", "model.switch")), training, begins=False, is_cold=True),
     Workload(("model.after_save", *told("monitor.start_day", "after_ack")), training, begins=False, is_cold=True),
+    Workload(told("scanner.grant_requests"), ranks_candles, begins=False, changes=CANDLES),
+    Workload(told("scanner.return_requests"), ranks_candles, begins=False, changes=CANDLES),
+    Workload(both("scan.append_bars", "scan.replace_bars"), ranks_candles, begins=False, changes=CANDLES),
+    Workload(both("scan.cut_bars", "scan.quarantine"), ranks_candles, begins=False, changes=CANDLES),
     Workload(both("store.checkpoint"), ordered_stop),
     Workload(both("scanner.kill"), stop_during_a_scan),
     Workload(both("paper.repair"), half_a_line),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,7 @@ class TinyStore:
         self.keys: list[str] = []  # every proposal that came with a new id
         self.rows: set[str] = set()
         self.beats: list[messages.Beat] = []
+        self.requests: list[messages.GrantRequests | messages.ReturnRequests] = []
         self._ids: set[str] = set()
         self._folder = run_folder
         self._inbox = sockets.bind_pull(sockets.store_address(run_folder), 1_048_576)
@@ -57,6 +59,8 @@ class TinyStore:
             self.beats.append(envelope.body)
             return
         outcome = Outcome.APPLIED
+        if isinstance(envelope.body, messages.GrantRequests | messages.ReturnRequests):
+            self.requests += [envelope.body] if envelope.id not in self._ids else []
         if isinstance(envelope.body, messages.Propose):
             signal_ = envelope.body.signal
             key = f"{signal_.symbol}:{signal_.timeframe}:{signal_.bar_time}:{envelope.body.source}"
@@ -205,3 +209,24 @@ def test_a_scanner_that_is_killed_takes_its_child_with_it(bench: Bench) -> None:
     while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[-1][:3]:
         assert time.monotonic() < deadline, "the child outlived the scanner by 5 s"
         time.sleep(0.01)
+
+
+def test_a_scanner_killed_between_grant_and_fetch_gives_nothing_back_and_asks_anew(bench: Bench) -> None:
+    profile = Path(os.environ["PILOT_PROFILE"])
+    text = profile.read_text().replace('sources = ["csv"]', 'sources = ["broker", "csv"]')
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens here, and nobody else can
+        profile.write_text(f'{text}[broker]\nbase_url = "http://127.0.0.1:{taken.getsockname()[1]}"\n')
+        (bench.points / "scanner.before_scan").write_text("kill")
+        assert bench.start().wait(timeout=20) == -signal.SIGKILL
+        (granted,) = bench.store.requests
+        assert isinstance(granted, messages.GrantRequests)
+        second = bench.start()
+        bench.until_finished()
+        second.terminate()
+        assert second.wait(timeout=10) == 0
+    again, returned = bench.store.requests[1:]
+    assert again == granted
+    assert isinstance(returned, messages.ReturnRequests)
+    assert returned.reads == granted.reads - 1, "one login was tried"
+    assert len(bench.store.rows) == 2, "and the files took over"

@@ -14,40 +14,25 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from actors.market import cache, feeds, gather, parquet, remote, scan, sessions, synthetic
+from actors.market import cache, feeds, gather, parquet, remote, scan, synthetic
 from actors.market.bars import Bars
 from actors.market.cache import Row
 from actors.market.errors import BadBars, ScanError, SourceAway
-from actors.market.intervals import LENGTH, Interval
+from actors.market.intervals import Interval
 from actors.market.job import Failed, Ranked, ScanJob, Skipped
 from config import settings
 from config.load import ConfigError
-from tests.kit import market, paper
+from tests.kit import market, paper, walks
 from tests.kit.quotes_server import QuotesServer, error
 
 NOW = datetime(2026, 2, 18, 12, 0, 30, tzinfo=UTC)  # a Wednesday
 CODE_KEY = "PILOT_TEST_QUOTES_KEY"
 SATURDAY = datetime(2026, 10, 31, 12, tzinfo=UTC)  # after the newest fixing that the paper broker has
-COUNT = 700
 WINDOW = 620
 
 
-def walk(interval: Interval, seed: int, until: datetime = NOW, count: int = COUNT, begin_s: int = 0) -> list[Row]:
-    """Return the newest finished bars of a random walk; they begin `begin_s` after the usual hour."""
-    length = int(LENGTH[interval].total_seconds())
-    times: list[int] = []
-    at = (int(until.timestamp()) - begin_s) // length * length + begin_s - length
-    while len(times) < count:
-        opened = datetime.fromtimestamp(at, UTC)
-        if sessions.open_s(opened, opened + LENGTH[interval]):
-            times.insert(0, at)
-        at -= length
-    close = market.closes(count, seed=seed).round(5).tolist()
-    opened_at = [close[0], *close[:-1]]
-    return [
-        Row(time, o, round(max(o, c) + 0.0005, 5), round(min(o, c) - 0.0005, 5), c)
-        for time, o, c in zip(times, opened_at, close, strict=True)
-    ]
+def walk(interval: Interval, seed: int, until: datetime = NOW, **changes: Any) -> list[Row]:
+    return walks.rows(interval, seed, until, **changes)
 
 
 @pytest.fixture
@@ -219,12 +204,12 @@ def test_each_timeframe_is_a_scan_of_its_own(tmp_path: Path) -> None:
 def test_a_day_of_a_server_elsewhere_is_named_after_its_date_and_h4_is_kept_as_it_is() -> None:
     friday = Row(int(datetime(2026, 2, 12, 22, tzinfo=UTC).timestamp()), 1.1, 1.2, 1.0, 1.1)
     rows = [friday._replace(time=friday.time + days * 86_400) for days in (0, 2, 3)]
-    assert [str(day)[:10] for day in remote.as_bars("EURUSD", "broker", "D1", rows).time] == [
+    assert [str(day)[:10] for day in remote.as_bars("EURUSD", "broker", "D1", cache.encoded(rows)[0]).time] == [
         "2026-02-13", "2026-02-16",
     ]  # fmt: skip
     summer = Row(int(datetime(2026, 7, 9, 21, tzinfo=UTC).timestamp()), 1.1, 1.2, 1.0, 1.1)
-    assert remote.as_bars("EURUSD", "broker", "D1", [summer]).bar_time == "2026-07-10"
-    assert remote.as_bars("EURUSD", "broker", "H4", [friday]).bar_time == "2026-02-12T22:00Z"
+    assert remote.as_bars("EURUSD", "broker", "D1", cache.encoded([summer])[0]).bar_time == "2026-07-10"
+    assert remote.as_bars("EURUSD", "broker", "H4", cache.encoded([friday])[0]).bar_time == "2026-02-12T22:00Z"
 
 
 class Told:
@@ -249,7 +234,9 @@ async def test_a_servers_h4_bars_go_on_across_a_change_of_its_clocks(tmp_path: P
     ]  # an hour earlier  # fmt: skip
     told = Told([*winter, *summer])
     for now in (datetime(2026, 3, 27, 22, 0, 20, tzinfo=UTC), datetime(2026, 3, 30, 21, 0, 20, tzinfo=UTC)):
-        found = await remote.Remote(told, tmp_path, window=40, now=now).bars("EURUSD", "H4")
+        found = await remote.Remote(told, tmp_path, window=40, now=now, write_down=lambda symbol, refused: None).bars(
+            "EURUSD", "H4"
+        )
     assert found.bar_time == "2026-03-30T17:00Z"
     assert len(found) == 36
 
@@ -271,12 +258,13 @@ def test_not_one_request_leaves_for_the_broker_that_was_not_granted(tmp_path: Pa
 
 @pytest.mark.parametrize("api", ["platform", "trader"])
 async def test_candles_of_a_broker_are_counted_and_nothing_is_asked_beyond_the_grant(tmp_path: Path, api: str) -> None:
-    async with paper.running(tmp_path / "paper", symbols=market.FIVE, api=api) as broker:
-        few = gather.Gathering(broker_job(tmp_path, broker.settings, reads=5), WINDOW)
+    async with paper.running(tmp_path / "paper", symbols=market.FIVE, api=api) as served:
+        broker = paper.changed(served.settings, request_timeout_s=20.0)  # the first candle reads the rates
+        few = gather.Gathering(broker_job(tmp_path, broker, reads=5), WINDOW)
         with pytest.raises(ScanError, match="the 5 requests granted for candles are used up"):
             await asyncio.to_thread(few.bars)
         assert few.fetched.requests == 5
-        job = broker_job(tmp_path, broker.settings, reads=30)
+        job = broker_job(tmp_path, broker, reads=30)
         found, how = await asyncio.to_thread(gathered, job)
         assert [one.symbol for one in found] == list(market.FIVE)
         assert {(one.source, len(one)) for one in found} == {("paper", WINDOW)}

@@ -42,7 +42,7 @@ def a_signal(**changes: Any) -> Signal:
 
 def a_propose(**changes: Any) -> messages.Propose:
     """Return a proposal. Keywords of `Propose` go there, all others into its signal."""
-    own = {name: changes.pop(name) for name in ("trade_date", "source", "ttl_minutes") if name in changes}
+    own = {name: changes.pop(name) for name in ("trade_date", "source", "ttl_minutes", "expires_at") if name in changes}
     return messages.Propose(**({"trade_date": "2026-11-02"} | own), signal=changes.pop("signal", a_signal(**changes)))
 
 

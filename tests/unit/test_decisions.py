@@ -78,6 +78,18 @@ def test_a_proposal_keeps_every_field_of_the_scanner(store: StoreHarness) -> Non
     assert store.events(intent.id) == ["propose"]
 
 
+def test_a_proposal_that_arrives_late_ends_at_its_last_moment_or_is_refused(store: StoreHarness) -> None:
+    scanner, hour = a_peer(Role.SCANNER), {"timeframe": "H1", "bar_time": "2026-11-02T04:00Z", "ttl_minutes": 60}
+    store.tell(scanner, a_propose(**hour, symbol="EURUSD", expires_at="2026-11-02T06:30:00.000Z"))
+    store.tell(scanner, a_propose(**hour, symbol="GBPUSD", expires_at="2026-11-02T07:30:00.000Z"))
+    ack = store.tell(scanner, a_propose(**hour, symbol="USDJPY", expires_at="2026-11-02T06:00:00.000Z"))
+    assert ack.outcome is Outcome.REFUSED and "too late" in ack.reason
+    assert {one.symbol: (one.expires_at, one.idempotency_key) for one in store.read.intents()} == {
+        "EURUSD": ("2026-11-02T06:30:00.000Z", "EURUSD:H1:2026-11-02T04:00Z:scanner"),
+        "GBPUSD": ("2026-11-02T07:00:00.000Z", "GBPUSD:H1:2026-11-02T04:00Z:scanner"),
+    }
+
+
 def test_scanner_and_operator_may_propose_the_same_bar(store: StoreHarness) -> None:
     store.pending()
     assert store.pending(source="manual").idempotency_key == "EURUSD:D1:2026-10-30:manual"
