@@ -185,6 +185,8 @@ class Scanner(actor.Actor):
 
     async def _report_fetched(self, timeframe: Interval, fetched: Fetched) -> None:
         """Tell people of sources that were passed over and of bars that were refused, each for the first time."""
+        for what in fetched.repaired:
+            logger.warning("Bars: {}", what)
         for why in fetched.passed_over:
             logger.warning("Passed over a source of {} bars: {}", timeframe, why)
         if fetched.quarantined:

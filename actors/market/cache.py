@@ -16,7 +16,7 @@ import itertools
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -103,13 +103,14 @@ def newest(path: Path) -> Row | None:
 class Cache:
     """One file. Use inside `writing`; opening it repairs what a kill left."""
 
-    def __init__(self, folder: Path, owner: Owner) -> None:
-        """Read and check the file; make it when there is none.
+    def __init__(self, folder: Path, owner: Owner, tell: Callable[[str], None] = logger.warning) -> None:
+        """Read and check the file; make it when there is none. `tell` hears of a file that was put right.
 
         Raises:
             ScanError: it cannot be read or written.
         """
         self.path = path_of(folder, owner)
+        self._tell = tell
         self._records = bytearray()  # checked; kept packed, because most of them are only wanted as columns
         self._crc = 0
         self._header = _header(owner)
@@ -117,7 +118,7 @@ class Cache:
             content = self._content()
             if content[:HEADER_BYTES] != self._header:
                 if content:
-                    logger.warning("Began {} anew: its first line is not that of {}", self.path, owner)
+                    self._tell(f"began {self.path} anew: its first line is not its own")
                 self._replace(())
                 return
             self._read(content)
@@ -184,7 +185,7 @@ class Cache:
         self._records += content[HEADER_BYTES:at]
         if at == len(content):
             return
-        logger.warning("Cut {} bytes off the end of {}: not whole bars", len(content) - at, self.path)
+        self._tell(f"cut {len(content) - at} bytes off the end of {self.path}: not whole bars")
         failpoints.reach("scan.before_cut_bars")  # cutting off what a kill left of an append
         with self.path.open("r+b") as file:
             file.truncate(at)

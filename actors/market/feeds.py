@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
+from actors.market import intervals
 from actors.market.bars import Bars
 from actors.market.errors import BadBars, ScanError
 from actors.market.intervals import Interval
@@ -69,11 +70,6 @@ def one(name: str, wanted: Scanner, days_max: int, now: datetime | None = None) 
 
         return synthetic.SyntheticFeed(wanted.synthetic_seed, now)
     return EcbFeed(days_max)
-
-
-def file_stem(symbol: str, interval: Interval) -> str:
-    """Return the name of a file of bars without its ending: `EURUSD` for D1, `EURUSD.H4` and `EURUSD.H1`."""
-    return symbol if interval == "D1" else f"{symbol}.{interval}"
 
 
 class EcbFeed:
@@ -160,7 +156,7 @@ class CsvFeed:
 
     def bars(self, symbol: str, interval: Interval = "D1") -> Bars:
         """Return the bars of SYMBOL.csv. A broken line refuses the whole symbol."""
-        path = self._folder / f"{file_stem(symbol, interval)}.csv"
+        path = self._folder / f"{intervals.file_stem(symbol, interval)}.csv"
         try:
             if path.stat().st_size > CSV_BYTES_MAX:
                 raise BadBars(symbol, f"{path.name} is larger than {CSV_BYTES_MAX} bytes")

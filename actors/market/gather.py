@@ -46,12 +46,14 @@ class Gathering:
         self._granted = granted.Granted(job.reads)
         self._fresh: list[str] = []
         self._passed_over: list[str] = []
+        self._repaired: list[str] = []
 
     @property
     def fetched(self) -> Fetched:
         return Fetched(
-            requests=self._granted.used, quarantined=tuple(self._fresh), passed_over=tuple(self._passed_over)
-        )
+            requests=self._granted.used, quarantined=tuple(self._fresh), passed_over=tuple(self._passed_over),
+            repaired=tuple(self._repaired),
+        )  # fmt: skip
 
     def bars(self) -> list[Bars]:
         """Return the bars of every symbol that passes the checks; the others are in `left_out`. All end together.
@@ -185,7 +187,7 @@ class Gathering:
         """Ask for one symbol after the other, for `good`. Raises SourceAway when it goes away before the last."""
         source = Remote(
             fetcher, Path(self._job.bars_folder), window=self._window, now=self._now, holidays=self._holidays,
-            write_down=functools.partial(self._write_down, fetcher.name),
+            write_down=functools.partial(self._write_down, fetcher.name), tell=self._repaired.append,
         )  # fmt: skip
         for symbol in self._job.symbols:
             try:

@@ -15,14 +15,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from actors.market import cache, granted, sessions, spans, windows
+from actors.market import cache, granted, intervals, sessions, spans, windows
 from actors.market.cache import Owner, Row
 from actors.market.intervals import Interval
 from config.settings import Scanner, Settings
 
 CODE = Path(__file__).parent
 NETWORK = ("broker", "twelvedata")
-FILES_MAX = 10_000  # of one folder; more of them are not looked at, and a scan is made
+FILES_MAX = 1_000  # of the code, and of the models: a few dozen
 
 
 class View(NamedTuple):
@@ -89,8 +89,13 @@ def _stamp(settings: Settings, timeframe: Interval, now: datetime, models: Path)
     if any(_is_fixed(name) for name in wanted.sources):
         # What may be unfinished today can be a finished bar tomorrow, in the same file.
         digest.update(f"{now:%Y-%m-%d}".encode() if timeframe == "D1" else f"{now:%Y-%m-%dT%H}".encode())
-    folders = [Path(path) for path in (wanted.csv_path, wanted.parquet_path) if path]
-    for path in itertools.chain(_files(CODE, "*.py"), _files(models, "*.json"), *(_files(one, "*") for one in folders)):
+    stems = [intervals.file_stem(symbol, timeframe) for symbol in settings.symbols]
+    files = [
+        Path(folder) / f"{stem}.{ending}"
+        for folder, ending in ((wanted.csv_path, "csv"), (wanted.parquet_path, "parquet")) if folder
+        for stem in stems
+    ]  # fmt: skip
+    for path in itertools.chain(_files(CODE, "*.py"), _files(models, "*.json"), files):
         try:
             found = path.stat()
         except OSError:

@@ -24,3 +24,8 @@ def bar_time(interval: Interval, opened: datetime) -> str:
     """Return the text of a bar's time: the trade date of D1, else the opening, RFC 3339 in UTC to the minute."""
     moment = opened.astimezone(UTC)
     return moment.date().isoformat() if interval == "D1" else f"{moment:%Y-%m-%dT%H:%MZ}"
+
+
+def file_stem(symbol: str, interval: Interval) -> str:
+    """Return the name of a file of bars without its ending: `EURUSD` for D1, `EURUSD.H4` and `EURUSD.H1`."""
+    return symbol if interval == "D1" else f"{symbol}.{interval}"

@@ -49,12 +49,13 @@ class LeftOut(Struct, frozen=True):
 
 class Fetched(Struct, frozen=True, kw_only=True):
     """What getting the bars took: `requests` to the broker that were made, bars that were refused for the first time,
-    and sources that were passed over with why.
+    sources that were passed over with why, and cache files that were put right.
     """
 
     requests: int = 0
     quarantined: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
+    repaired: tuple[str, ...] = ()
 
 
 class Skipped(Struct, frozen=True, kw_only=True, tag=True):

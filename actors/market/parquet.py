@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
+from actors.market import intervals
 from actors.market.bars import Bars
 from actors.market.errors import BadBars
-from actors.market.feeds import CLOSE_HEADER, OHLC_HEADER, file_stem
+from actors.market.feeds import CLOSE_HEADER, OHLC_HEADER
 from actors.market.intervals import Interval
 from config.load import ConfigError
 
@@ -39,7 +40,7 @@ class ParquetFeed:
 
     def bars(self, symbol: str, interval: Interval = "D1") -> Bars:
         """Return the bars of the symbol's file. Raises BadBars when it is not there or has other columns."""
-        path = self._folder / f"{file_stem(symbol, interval)}.parquet"
+        path = self._folder / f"{intervals.file_stem(symbol, interval)}.parquet"
         try:
             if path.stat().st_size > BYTES_MAX:
                 raise BadBars(symbol, f"{path.name} is larger than {BYTES_MAX} bytes")

@@ -49,9 +49,12 @@ class Remote:
 
     def __init__(
         self, fetcher: Fetcher, folder: Path, *, window: int, now: datetime, write_down: WriteDown,
-        holidays: Holidays = (),
+        tell: Callable[[str], None], holidays: Holidays = (),
     ) -> None:  # fmt: skip
-        """`write_down` gets a symbol, and what was refused of it with why, before the bars around that are kept."""
+        """`write_down` gets a symbol, and what was refused of it with why, before the bars around that are kept;
+        `tell` hears of a cache that was put right.
+        """
+        self._tell = tell
         self.fetcher = fetcher
         self._write_down = write_down
         self._folder = folder
@@ -67,7 +70,7 @@ class Remote:
             SourceAway: it cannot be asked now.
             ScanError: the cache cannot be read or written.
         """
-        cache = Cache(self._folder, self._owner(symbol, interval))
+        cache = Cache(self._folder, self._owner(symbol, interval), self._tell)
         for since, until in spans.pieces(
             _last(cache), interval, self._now, window=self._window,
             piece_bars=self.fetcher.piece_bars, holidays=self._holidays,

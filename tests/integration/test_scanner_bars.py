@@ -14,7 +14,7 @@ import pytest
 from loguru import logger
 
 from actors import scanner
-from actors.market import cache, child, features, inputs, last_scan
+from actors.market import cache, child, inputs, last_scan
 from actors.market.cache import Cache, Owner, Row
 from actors.market.errors import ScanError
 from actors.market.job import Failed, Fetched, Ranked, ScanJob, Skipped
@@ -265,10 +265,6 @@ def test_a_look_costs_milliseconds_and_no_child(tmp_path: Path, data: Path) -> N
     begin = time.thread_time()
     assert not any(look(known).is_new_possible for _ in range(10))
     assert (time.thread_time() - begin) / 10 < 0.05
-
-
-def test_the_window_of_a_look_is_that_of_a_scan() -> None:
-    assert inputs.LOOKBACK_BARS == features.LOOKBACK
 
 
 # ── timeframes ──────────────────────────────────────────────────────────────

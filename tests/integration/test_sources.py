@@ -14,7 +14,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from actors.market import cache, feeds, gather, parquet, remote, scan, synthetic
+from actors.market import cache, feeds, gather, intervals, parquet, remote, scan, synthetic
 from actors.market.bars import Bars
 from actors.market.cache import Row
 from actors.market.errors import BadBars, ScanError, SourceAway
@@ -76,6 +76,11 @@ def test_only_what_is_new_is_asked_for_and_nothing_when_nothing_can_be(tmp_path:
     server.asked.clear()
     again, _ = gathered(a_job(tmp_path, server, now=NOW + timedelta(minutes=59)))
     assert server.asked == []
+    path = next((tmp_path / "cache").rglob("EURUSD.H1.bars"))
+    path.write_bytes(path.read_bytes() + b"half")
+    assert gathered(a_job(tmp_path, server))[1].fetched.repaired == (
+        f"cut 4 bytes off the end of {path}: not whole bars",
+    )
     assert all(np.array_equal(a.close, b.close) for a, b in zip(first, again, strict=True))
     later = NOW + timedelta(hours=1)
     for seed, symbol in enumerate(market.FIVE):
@@ -234,9 +239,10 @@ async def test_a_servers_h4_bars_go_on_across_a_change_of_its_clocks(tmp_path: P
     ]  # an hour earlier  # fmt: skip
     told = Told([*winter, *summer])
     for now in (datetime(2026, 3, 27, 22, 0, 20, tzinfo=UTC), datetime(2026, 3, 30, 21, 0, 20, tzinfo=UTC)):
-        found = await remote.Remote(told, tmp_path, window=40, now=now, write_down=lambda symbol, refused: None).bars(
-            "EURUSD", "H4"
+        source = remote.Remote(
+            told, tmp_path, window=40, now=now, write_down=lambda symbol, refused: None, tell=lambda what: None
         )
+        found = await source.bars("EURUSD", "H4")
     assert found.bar_time == "2026-03-30T17:00Z"
     assert len(found) == 36
 
@@ -296,7 +302,7 @@ def test_parquet_files_come_back_as_they_were_written(tmp_path: Path, interval: 
         "volume": [1] * 320,
     }
     columns |= {name: [getattr(row, name) for row in rows] for name in Row._fields[1:]}
-    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / f"{feeds.file_stem('EURUSD', interval)}.parquet")
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / f"{intervals.file_stem('EURUSD', interval)}.parquet")
     found = parquet.ParquetFeed(tmp_path).bars("EURUSD", interval)
     assert (found.source, found.interval, found.closes_only) == ("parquet", interval, False)
     assert found.close.tolist() == [row.close for row in rows]
