@@ -181,8 +181,8 @@ class Cache:
 
     def _read(self, content: bytes) -> None:
         """Take all records up to the first that is torn or wrong, and cut the file there."""
-        records, self._crc, at = _whole(content)
-        self._records += records
+        at, self._crc = _whole(content)
+        self._records += content[HEADER_BYTES:at]
         if at == len(content):
             return
         self._tell(f"cut {len(content) - at} bytes off the end of {self.path}: not whole bars")
@@ -203,7 +203,7 @@ class Cache:
 
 
 def read(folder: Path, owner: Owner) -> bytes:
-    """Return the records of this owner's whole bars without touching the file; none when it is missing or foreign.
+    """Return the whole records of this owner's file without touching it; none when it is missing, foreign or too large.
 
     Needs no lock: what a writer has only half appended is not read.
     """
@@ -214,17 +214,17 @@ def read(folder: Path, owner: Owner) -> bytes:
         return b""
     if len(content) > FILE_BYTES_MAX or content[:HEADER_BYTES] != _header(owner):
         return b""
-    return _whole(content)[0]
+    return content[HEADER_BYTES : _whole(content)[0]]
 
 
 def _header(owner: Owner) -> bytes:
     return msgspec.json.encode(owner).ljust(HEADER_BYTES - 1) + b"\n"
 
 
-def _whole(content: bytes) -> tuple[bytes, int, int]:
-    """Return all records up to the first that is torn or wrong, the end of their chain, and where that one begins."""
+def _whole(content: bytes) -> tuple[int, int]:
+    """Return where the first record begins that is torn or wrong, and the end of the chain before it."""
     at, before, chain = HEADER_BYTES, -1, 0
-    whole = (len(content) - HEADER_BYTES) // RECORD_BYTES * RECORD_BYTES
+    whole = max(0, len(content) - HEADER_BYTES) // RECORD_BYTES * RECORD_BYTES
     view = memoryview(content)
     for time, told in ENDS.iter_unpack(view[HEADER_BYTES : HEADER_BYTES + whole]):
         crc = zlib.crc32(view[at : at + VALUES.size], chain)
@@ -232,7 +232,7 @@ def _whole(content: bytes) -> tuple[bytes, int, int]:
             break
         chain, before = crc, time
         at += RECORD_BYTES
-    return bytes(view[HEADER_BYTES:at]), chain, at
+    return at, chain
 
 
 def encoded(rows: Sequence[Row], crc: int = 0) -> tuple[bytes, int]:

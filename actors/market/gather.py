@@ -90,7 +90,7 @@ class Gathering:
 
     def _write_down(self, source: str, symbol: str, refused: Sequence[tuple[str, str]]) -> None:
         """Put what was refused of a symbol, each with why, into the quarantine."""
-        if not self._job.bars_folder:
+        if not self._job.bars_folder or self._is_at_hand:
             return
         entries = [quarantine.line(source, symbol, self._job.timeframe, what, why) for what, why in refused]
         self._fresh += quarantine.add(Path(self._job.bars_folder), entries, clock.iso(self._now))

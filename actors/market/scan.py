@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from actors.market.gather import Gathering
 
 JOB_BYTES_MAX = 1_000_000
+TRAINING_NICENESS = 10  # two cores are shared with the executor, and a new model can wait
 
 
 def main() -> None:
@@ -34,6 +35,8 @@ def main() -> None:
     channel = os.dup(1)
     os.dup2(2, 1)
     job = msgspec.json.decode(_read_line(0), type=ScanJob)
+    if job.train:
+        os.nice(TRAINING_NICENESS)
     threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
     result = msgspec.json.encode(scan(job))
     failpoints.reach("scan.before_result")  # the child's answer to the scanner

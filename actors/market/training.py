@@ -6,7 +6,6 @@ beside the scans, which go on with the model they have. Never ranks, never touch
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +17,9 @@ from actors.market.errors import ModelMismatch
 from actors.market.job import ScanJob, Trained
 from actors.market.model import Model
 
-NICENESS = 10  # two cores are shared with the executor, and a new model can wait
-
 
 def trained(job: ScanJob, good: Sequence[Bars], notes: Sequence[str]) -> Trained:
     """Train on these bars and return what is current now. Raises ScanError, ConfigError."""
-    os.nice(NICENESS)
     model.require_lightgbm()
     started = time.monotonic()
     card = made(job, good).card

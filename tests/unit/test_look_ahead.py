@@ -85,7 +85,9 @@ def test_momentum_ranks_every_bar_as_if_no_later_one_existed(found: panel.Panel)
         scored = momentum.scored(cut)
         picks = ranking.top(cut, scored, top_k=TOP_K, correlation_max=1.0)
         row = len(found.days) - (COUNT - length) - 1
+        # The newest bar's own gaps are not among those that it is compared with.
         earlier = momentum.on(pairs()[0].time[250 : length - 1], pairs())
+        np.testing.assert_allclose(scored.gap_terciles, train.gap_terciles(earlier), rtol=1e-9)
         assert as_said(picks.signals) == full_run(found, scores, row, list(train.gap_terciles(earlier)))
 
 
