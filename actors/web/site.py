@@ -6,6 +6,7 @@ Library of the dashboard. Knows neither database nor store.
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,8 @@ HERE = Path(__file__).parent
 KINDS = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 CELL_CHARS_MAX = 2_000
 REPORT_CHARS_MAX = 40_000
+LONG_NUMBER = re.compile(r"^-?\d{1,15}\.\d{6,}\Z")
+LONG_TIME = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\.\d+(?=[+-]|\Z)")
 
 
 class Asset(NamedTuple):
@@ -47,8 +50,8 @@ class Site:
         self.version = self._digest()
         self._env.globals.update(version=self.version, words=words, signs=words.SIGNS)
         self._env.filters.update(
-            ago=ago, money=words.money, signed=words.signed, line=line, report=report, tone=words.tone_of,
-            dollars=dollars.text, clock=clock_time, day=day,
+            ago=ago, money=words.money, signed=words.signed, line=line, figure=figure, report=report,
+            tone=words.tone_of, dollars=dollars.text, clock=clock_time, day=day,
         )  # fmt: skip
         for template in self._env.list_templates():
             self._env.get_template(template)  # compiled before the first page is asked for
@@ -89,6 +92,12 @@ def day(at: str | None) -> Markup:
 def line(value: object) -> str:
     """Return text from outside as one clean line."""
     return text.line(str(value), CELL_CHARS_MAX)
+
+
+def figure(value: object) -> str:
+    """Return a record's value as one clean line, a number with at most five decimals, a time to the second."""
+    said = LONG_NUMBER.sub(lambda found: f"{float(found[0]):.5f}".rstrip("0").rstrip("."), line(value))
+    return LONG_TIME.sub(r"\1", said)
 
 
 def report(value: object) -> str:
