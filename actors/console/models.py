@@ -33,6 +33,7 @@ CHARS_MAX = 400
 app = typer.Typer(
     name="models",
     help="Look at the ranking models, and say which one ranks.",
+    epilog="Examples: pilot models list; pilot models use lgbm-0a1b; pilot models use --latest",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

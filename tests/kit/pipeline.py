@@ -35,7 +35,12 @@ STEP_S = 0.05  # between two looks: they cost what the pipeline could use
 FOLDER_ENV = "PILOT_TEST_FOLDER"  # of a run that removes whatever its parts leave; paths of sockets must stay short
 RULES = load.RULES / "e8-signature-50k.toml"
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "scanner": {"seeds": 1, "bar_age_days_max": 3_650, "history_bars_min": 400, "train_bars_max": 500},
+    "scanner": {
+        "seeds": 1,
+        "bar_age_days_max": 3_650,
+        "history_bars_min": 400,
+        "train_bars_max": 500,
+    },
     "store": {"retry_backoff_s": 0.2},
     "executor": {"random_delay_s_max": 0.0, "quiet_s": 1.5, "look_interval_s": 0.1},
     "monitor": {"equity_poll_s": 0.3, "equity_poll_flat_s": 0.3},
