@@ -20,14 +20,43 @@ BACKLOG = 128
 CONNECTIONS_MAX = 64
 KEEP_ALIVE_S = 30
 STOP_S = 1
+TICK_S = 0.1  # uvicorn counts ten to a second
+TICKS_MAX = 864_000
 
 
 class Server(uvicorn.Server):
-    """uvicorn, leaving signals to the process that runs it."""
+    """uvicorn, leaving signals to the process that runs it, and ending as soon as it is told to."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._told_to_end = asyncio.Event()
+
+    def end(self) -> None:
+        """End once the requests at work are answered."""
+        self.should_exit = True
+        self._told_to_end.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def main_loop(self) -> None:
+        """Tick as uvicorn does, for the Date header, without sleeping through the end."""
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks = (ticks + 1) % TICKS_MAX
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._told_to_end.wait(), TICK_S)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Do as uvicorn does; its pause for connections to end is left out where there is none."""
+        if self.server_state.connections or self.server_state.tasks:
+            await super().shutdown(sockets)
+            return
+        for listener in self.servers:
+            listener.close()
+        for bound in sockets or ():
+            bound.close()
 
 
 class ExposedProtocol(H11Protocol):
@@ -84,7 +113,7 @@ async def serving(app: ASGIApp, bound: socket.socket, *, cuttable: bool = False)
     try:
         yield task
     finally:
-        server.should_exit = True
+        server.end()
         await asyncio.wait((task,), timeout=2 * STOP_S)
         task.cancel()
         bound.close()
