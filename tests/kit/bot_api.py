@@ -100,6 +100,11 @@ class BotApi:
         """Return the messages as they are shown, without marks."""
         return [one["shown"] for one in self.sent]
 
+    @property
+    def is_read(self) -> bool:
+        """Whether a poller has asked for what comes after everything that happened so far."""
+        return not self._updates
+
     def _happen(self, update: dict[str, Any]) -> None:
         self._updates.append({"update_id": self._next_update, **update})
         self._next_update += 1

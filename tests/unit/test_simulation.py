@@ -17,7 +17,7 @@ from store import states, verify
 from store import writer as writer_module
 from tests.kit.simulation import BY_HAND, World
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "200"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "120"))
 FIRST = int(os.environ.get("SIMULATION_FIRST", "1"))
 TAKES = {"claim", "take", "hand_over"}
 
@@ -98,6 +98,7 @@ def quiet() -> Iterator[None]:
     logger.enable("store")
 
 
+@pytest.mark.timeout(400)
 def test_no_history_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: Counter[str] = Counter()
     for seed in range(FIRST, FIRST + SEEDS):
