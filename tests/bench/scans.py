@@ -58,8 +58,8 @@ def main() -> None:
                 settings, "H1", NOW, models=folder / "models", bars=folder / "bars", known=known
             )  # fmt: skip
 
-        known = look().stamp
         first = scan.scan(job)
+        known = look().stamp  # after the training, which leaves a model
         if not isinstance(first, Ranked) or look(known).is_new_possible:
             raise SystemExit(f"the case must be ranked and then have nothing new: {first}")
         done = msgspec.structs.replace(job, done=first.fingerprint)
