@@ -60,7 +60,7 @@ class Server:
         """Return the broker settings that lead here."""
         return settings.Broker(
             **{
-                "base_url": f"http://127.0.0.1:{self.port}", "connect_timeout_s": 0.3, "request_timeout_s": 0.3,
+                "base_url": f"http://127.0.0.1:{self.port}", "connect_timeout_s": 5.0, "request_timeout_s": 1.5,
                 "account_id": "7", "broker_id": "2", "email": "a@b.example",
             }
             | changes
@@ -140,7 +140,7 @@ async def trader_scene(**changes: Any) -> AsyncIterator[tuple[Server, TraderClie
     clock = HeldClock()
     async with serving() as server:
         server.on("/v1/instruments", reply(200, {"instruments": [an_instrument()]}))
-        patient = server.settings(**{"connect_timeout_s": 2.0, "request_timeout_s": 0.5} | changes)
+        patient = server.settings(**{"connect_timeout_s": 5.0, "request_timeout_s": 1.5} | changes)
         async with TraderClient(patient, "s3cret-token", clock, server.budget) as client:
             yield server, client, clock
 
