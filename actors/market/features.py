@@ -111,12 +111,13 @@ def zscore(x: Floats, n: int) -> Floats:
     return np.where(spread == 0, 0.0, away / np.where(spread == 0, 1.0, spread))
 
 
-def trend(log_close: Floats) -> Floats:
+def trend(log_close: Floats, noise: Floats | None = None) -> Floats:
     """Return the trend rule: the mean of the 60-bar and the 250-bar momentum, each in its own standard deviations.
 
-    momentum_n = (log close[t] - log close[t - n]) / (60-bar volatility * sqrt(n)). Its sign is the side.
+    momentum_n = (log close[t] - log close[t - n]) / (60-bar volatility * sqrt(n)). Its sign is the side. `noise` is
+    that volatility, for whoever has it.
     """
-    noise = volatility(log_close, 60)
+    noise = volatility(log_close, 60) if noise is None else noise
     noise = np.where(noise > 0, noise, np.nan)
     fast, slow = (change(log_close, n) / (noise * np.sqrt(n)) for n in (60, 250))
     found: Floats = 0.5 * (fast + slow)
@@ -141,7 +142,7 @@ def own_columns(bars: Bars) -> Floats:
     noise = {n: volatility(x, n) for n in (5, 20, 60, 120, 250)}
     unit = np.where(noise[60] > 0, noise[60], np.nan)  # no column can be computed for a pair that does not move
     lines = {n: slope_and_r2(x, n) for n in SLOPES}
-    rule = trend(x)
+    rule = trend(x, noise[60])
     directed = [
         *(change(x, n) / (unit * np.sqrt(n)) for n in RETURNS),
         *((x - mean(x, n)) / (unit * np.sqrt(n)) for n in AVERAGES),

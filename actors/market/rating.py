@@ -19,8 +19,9 @@ from actors.market.errors import ModelMismatch, ScanError
 from actors.market.job import LeftOut, Ranked, ScanJob
 from actors.market.model import Model
 
-# The columns of the newest bar need 270 bars; the rest lets the recursion of Wilder's RSI forget where it began.
-SCORING_BARS = 500
+# The columns of the newest bar need 270 bars; the rest lets Wilder's RSI of 28 bars forget where it began, to below
+# (27 / 28) ** 290 of it.
+SCORING_BARS = 320
 
 
 def ranked(

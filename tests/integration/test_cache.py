@@ -50,13 +50,28 @@ def test_a_file_that_was_torn_at_any_byte_loses_only_the_torn_bar_and_goes_on(tm
         assert Cache(tmp_path, OWNER).rows == [], size
 
 
-def test_a_flipped_bit_ends_the_bars_there(tmp_path: Path) -> None:
+def test_a_flipped_bit_of_a_bar_ends_the_bars_there(tmp_path: Path) -> None:
     whole = made(tmp_path, ROWS).read_bytes()
-    path = cache.path_of(tmp_path, OWNER)
-    for at in range(cache.HEADER_BYTES + 2 * cache.RECORD_BYTES, cache.HEADER_BYTES + 3 * cache.RECORD_BYTES):
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+    path, begin = cache.path_of(tmp_path, OWNER), cache.HEADER_BYTES + 2 * cache.RECORD_BYTES
+    for at in range(begin, begin + cache.VALUES.size):
+        path.write_bytes(flipped(whole, at))
         assert Cache(tmp_path, OWNER).rows == ROWS[:2], at
-        assert path.stat().st_size == cache.HEADER_BYTES + 2 * cache.RECORD_BYTES
+        assert path.stat().st_size == begin
+
+
+def test_a_flipped_bit_of_a_checksum_loses_no_bar_that_a_later_one_proves(tmp_path: Path) -> None:
+    whole = made(tmp_path, ROWS).read_bytes()
+    path, begin = cache.path_of(tmp_path, OWNER), cache.HEADER_BYTES + 2 * cache.RECORD_BYTES
+    for at in range(begin + cache.VALUES.size, begin + cache.RECORD_BYTES):
+        path.write_bytes(flipped(whole, at))
+        assert Cache(tmp_path, OWNER).rows == ROWS, at
+    for at in range(len(whole) - 4, len(whole)):
+        path.write_bytes(flipped(whole, at))
+        assert Cache(tmp_path, OWNER).rows == ROWS[:-1], at
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]
 
 
 def test_records_that_were_swapped_or_left_out_are_no_chain(tmp_path: Path) -> None:
