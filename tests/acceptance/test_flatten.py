@@ -49,6 +49,7 @@ def buy_by_hand(run: Pipeline) -> Decimal:
             await client.open_position(request)
             return quote.bid
 
+    run.pid("paper")  # after a start the monitor may be ready before its broker listens
     return asyncio.run(buy())
 
 
