@@ -18,7 +18,7 @@ from bus.clock import SystemClock
 from config import settings
 from store import verify
 from store.queries import Reader
-from tests.kit import pipeline
+from tests.kit import by_hand, pipeline
 from tests.kit.paper import Counting
 from tests.kit.pipeline import Pipeline
 
@@ -49,7 +49,7 @@ def buy_by_hand(run: Pipeline) -> Decimal:
             await client.open_position(request)
             return quote.bid
 
-    run.pid("paper")  # after a start the monitor may be ready before its broker listens
+    by_hand.wait_listens(run.url)
     return asyncio.run(buy())
 
 

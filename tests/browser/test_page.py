@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 
@@ -45,7 +45,7 @@ class Screen:
     def text(self, css: str = "body") -> str:
         try:
             return " ".join(str(self.driver.find_element(By.CSS_SELECTOR, css).text).split())
-        except StaleElementReferenceException:
+        except WebDriverException:  # between two pages there is no element, or one of the page before
             return ""
 
     def shows(self, words: str, css: str = "body", deadline_s: float = WAIT_S) -> None:

@@ -7,16 +7,37 @@ order_id = by_hand.leave_order(run.url)
 from __future__ import annotations
 
 import asyncio
+import socket
 from decimal import Decimal
+from urllib.parse import urlsplit
 
 from actors.broker.client import BrokerClient
 from actors.broker.wire import OpenRequest, PendingRequest
 from bus.clock import SystemClock
 from config import settings
+from tests.kit.eventually import eventually
 from tests.kit.paper import Counting
 
 SYMBOL = "EURUSD"
 FAR = Decimal("0.01")  # 100 pips to the stop
+
+
+def wait_listens(url: str, deadline_s: float = 20.0) -> None:
+    """Wait until somebody listens there: after a start the monitor may be ready before its broker is.
+
+    Raises:
+        AssertionError: nobody did within the deadline.
+    """
+    place = urlsplit(url)
+
+    def listens() -> bool:
+        try:
+            with socket.create_connection((str(place.hostname), int(place.port or 0)), 1.0):
+                return True
+        except OSError:
+            return False
+
+    eventually(listens, deadline_s)
 
 
 def buy(url: str, volume: str = "0.07") -> str:
@@ -38,6 +59,7 @@ def buy(url: str, volume: str = "0.07") -> str:
             )
             return await client.open_position(request)
 
+    wait_listens(url)
     return asyncio.run(bought())
 
 
@@ -62,4 +84,5 @@ def leave_order(url: str, volume: str = "0.07") -> str:
             )
             return await client.create_pending(request)
 
+    wait_listens(url)
     return asyncio.run(left())
