@@ -1,4 +1,6 @@
-"""The page in a real browser over a real pipeline: one browser, one pipeline, in the order in which things happen.
+"""The page in a real browser over a real pipeline: one browser and one pipeline for all that one worker runs of it.
+
+Each test brings about what it needs: with several workers a test may come first, or after any other.
 
 Skipped where no Chromium is installed; there `BROWSER_REQUIRED=1` makes that a failure.
 """
@@ -15,6 +17,7 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 
+from bus.records import TradeIntent
 from tests.kit import browser, pipeline
 from tests.kit.eventually import eventually
 from tests.kit.pipeline import Pipeline
@@ -82,7 +85,22 @@ def run() -> Iterator[Pipeline]:
         supervisor={"watchdog_s": 60.0},  # a store that is stopped must stay so until the page has said it
     ) as found:
         found.env["PILOT_DASHBOARD_TOKEN"] = TOKEN
+        found.start()
+        found.eventually(lambda: "Serves the dashboard on" in found.console())
         yield found
+
+
+def first_trade(run: Pipeline) -> TradeIntent:
+    """Return the first open trade, once there is one."""
+    return run.eventually(lambda: run.intents("opened"))[0]
+
+
+def steer(run: Pipeline, word: str, *, halts: int) -> None:
+    """Let `pilot pause` or `pilot resume` bring about so many halts, unless it is so."""
+    with run.reader() as reader:
+        if len(reader.halts()) != halts:
+            done = run.run(word, "--reason", "for the test", "--yes", command="pilot")
+            assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +109,6 @@ def screen(driver: Chrome, run: Pipeline) -> Screen:
 
 
 def test_page_comes_alive_with_the_pipeline_and_shows_the_trade_open(screen: Screen, run: Pipeline) -> None:
-    run.start()
-    run.eventually(lambda: "Serves the dashboard on" in run.console())
     screen.go("/")
     before = screen.run("return document.timeline.currentTime") or 0
     screen.shows("Live", "#connection")
@@ -108,7 +124,7 @@ def test_page_comes_alive_with_the_pipeline_and_shows_the_trade_open(screen: Scr
 
 
 def test_change_reaches_the_page_and_pages_beside_it_without_errors(screen: Screen, run: Pipeline) -> None:
-    intent = run.intents("opened")[0]
+    intent = first_trade(run)
     for path, words in (("/intents", "Trade date"), ("/alerts", "Alerts"), (f"/intents/{intent.id}", "Order reserved")):
         screen.go(path)
         screen.shows("Live", "#connection")
@@ -120,7 +136,7 @@ def test_change_reaches_the_page_and_pages_beside_it_without_errors(screen: Scre
 def test_phone_never_scrolls_sideways(screen: Screen, run: Pipeline, path: str) -> None:
     browser.resize(screen.driver, 375, 800, is_phone=True)
     try:
-        screen.go(f"/intents/{run.intents('opened')[0].id}" if path == "intent" else path)
+        screen.go(f"/intents/{first_trade(run).id}" if path == "intent" else path)
         screen.shows("prop-firm-pilot")
         wide = screen.run(
             "return [...document.querySelectorAll('main *')].filter(one => one.getBoundingClientRect().right > 376 && "
@@ -161,6 +177,7 @@ def test_text_stands_out_from_its_ground(screen: Screen, scheme: str) -> None:
 
 def test_wrong_token_is_refused_and_pausing_works_by_keyboard_alone(screen: Screen, run: Pipeline) -> None:
     browser.colours(screen.driver, "light")
+    steer(run, "resume", halts=0)
     screen.go("/")
     screen.shows("Live", "#connection")
     screen.tab_to("Pause")
@@ -187,6 +204,7 @@ def test_wrong_token_is_refused_and_pausing_works_by_keyboard_alone(screen: Scre
 
 
 def test_resuming_lifts_it_and_the_open_page_says_so(screen: Screen, run: Pipeline) -> None:
+    steer(run, "pause", halts=1)
     screen.go("/")
     first = screen.driver.current_window_handle
     screen.driver.switch_to.new_window("tab")
@@ -202,6 +220,7 @@ def test_resuming_lifts_it_and_the_open_page_says_so(screen: Screen, run: Pipeli
 
 
 def test_page_outlives_store_and_dashboard_and_says_what_is_wrong_meanwhile(screen: Screen, run: Pipeline) -> None:
+    steer(run, "resume", halts=0)
     screen.go("/")
     screen.shows("Live", "#connection")
     screen.run("window.mine = 1")
