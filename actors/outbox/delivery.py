@@ -5,6 +5,7 @@ in between, it is sent once more and says so. Never drops an alert and never wri
 
     look ── nothing due ──> wait
     look ── due ──> the first channel; when that takes nothing for `escalate_s`, the second ──> record ──> look
+    the second took over ──> it takes all at once, until the first is back
     the first channel failed `breaker_failures_max` times ──> only probes, until one comes back
 """
 
@@ -72,6 +73,7 @@ class Delivery:
         self._owed: messages.AlertsDelivered | None = None  # taken by a channel, and not yet recorded
         self._waiting: tuple[int, float] | None = None  # the oldest alert, and since when it waits here
         self._is_told_late = False
+        self._has_second_taken_over = False
         self._problem = ""
         self._rest_until_s = float("-inf")
         self._second_due_s = float("-inf")
@@ -143,6 +145,7 @@ class Delivery:
             return
         self.told += 1
         self._problem = ""
+        self._has_second_taken_over = channel == SECOND
         # What is passed over behind the message goes with it, up to the next one that is told.
         left = [one.seq for one in shown if one.seq > letter.through_seq]
         await self._record(max(one.seq for one in pending if not left or one.seq < left[0]), channel)
@@ -172,7 +175,8 @@ class Delivery:
             return FIRST
         now_s = self._clock.monotonic()
         waited_s = now_s - (self._waiting[1] if self._waiting else now_s)
-        is_wanted = self._first is None or waited_s >= self._settings.escalate_s
+        is_away = self._has_second_taken_over and self._breaker.state is not State.CLOSED
+        is_wanted = self._first is None or is_away or waited_s >= self._settings.escalate_s
         return SECOND if self._second is not None and is_wanted and now_s >= self._second_due_s else None
 
     async def _is_first_here(self) -> bool:

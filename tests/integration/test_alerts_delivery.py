@@ -241,10 +241,14 @@ async def test_the_second_channel_takes_over_only_after_the_time_that_was_set(tm
         ((title, body),) = second.sent
         assert "help" in title + body
         assert desk.cursor() == 1
+        desk.report("error", "clock", "and again")
+        await desk.rounds(3)
+        assert len(second.sent) == 2, "the next one waited anew though the first channel was known to be away"
         desk.bot.is_down = False
+        await desk.rounds(130)  # until a probe has found it
         desk.report("error", "clock", "for the first")
-        await desk.rounds(130)
-        assert len(second.sent) == 1 and "for the first" in desk.bot.texts()[-1]
+        await desk.rounds(5)
+        assert len(second.sent) == 2 and "for the first" in desk.bot.texts()[-1]
 
 
 async def test_a_second_channel_alone_is_the_first(tmp_path: Path) -> None:
