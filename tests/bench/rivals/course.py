@@ -25,6 +25,7 @@ START_S = 30.0
 WARM_S = 0.7
 DRAIN_S = 20.0
 STOP_S = 5.0
+SETTLE_S = 0.3
 
 
 class Spent(Struct, frozen=True, kw_only=True):
@@ -81,7 +82,9 @@ def _laps(course: Course, spent: Spent) -> Lap:
         time.sleep(spent.full_s)
         per_s = (course.finished() - count) / (time.monotonic() - began_s)
         course.become(Phase.WAIT)
-        eventually(lambda: course.finished() >= course.produced(), DRAIN_S)
+        for _ in range(2):  # an item that was on its way in when the phase changed comes after the first look
+            eventually(lambda: course.finished() >= course.produced(), DRAIN_S)
+            time.sleep(SETTLE_S)
         marks = course.marks()
         course.become(Phase.PACED)
         time.sleep(spent.paced_s)
