@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 STORE = Peer(Role.STORE, 1, "0" * 12)
 BATCH_MAX = 500
+ORDERS_AT_ONCE = 1  # what one order does to the account must be known before the next is judged
 SIGNAL_CHARS_MAX = 100_000
 _INTENT = queries.columns(TradeIntent)
 
@@ -181,7 +182,7 @@ class DecisionStore:
             raise Refused("an order was reserved for this intent before", ("reconcile",))
         if halts := self.read.halts(clock.iso(now)):
             raise Refused(f"halted: {halts[0].reason}", ("release", "reject"))
-        if unresolved := self.read.unresolved_orders():
+        if len(unresolved := self.read.unresolved_orders()) >= ORDERS_AT_ONCE:
             raise Refused(f"the order of intent {unresolved[0].intent_id} is unresolved", ("release",))
         if intent.expires_at and intent.expires_at <= clock.iso(now):
             raise Refused(f"expired at {intent.expires_at}", ("reject",))

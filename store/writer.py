@@ -20,7 +20,7 @@ from bus.messages import Ack, Beat, Envelope, FromStore, Peer
 from bus.records import AccountDay, AccountMark, EquitySample, TradeIntent, Worker
 from bus.vocabulary import Outcome, Role, Status
 from config.settings import Bus, Llm, Store
-from store import alerts, commands, halts, queries
+from store import alerts, commands, decisions, halts, queries
 from store import tallies as kept
 from store.certificate import Gate
 from store.commands import Stale
@@ -238,14 +238,20 @@ class Writer:
             if intent is None:
                 break
             self._grant(intent, free[0][0].peer)
-        executors = self.registry.free_capacity(Role.EXECUTOR, self.now_s)
         # One order at a time: an intent that is executing, an unresolved order or a halt keeps the gate shut.
-        if any(lease.role is Role.EXECUTOR for lease in self.registry.leases.values()):
-            return
-        if executors and not self.read.unresolved_orders() and not self.read.halts(clock.iso(self.now)):
+        while self._executing() < decisions.ORDERS_AT_ONCE:
+            executors = self.registry.free_capacity(Role.EXECUTOR, self.now_s)
+            if not executors or self.read.halts(clock.iso(self.now)):
+                return
+            if len(self.read.unresolved_orders()) >= decisions.ORDERS_AT_ONCE:
+                return
             intent = self.decisions.mark_executing(executors[0][0].peer, self.now)
-            if intent is not None:
-                self._grant(intent, executors[0][0].peer)
+            if intent is None:
+                return
+            self._grant(intent, executors[0][0].peer)
+
+    def _executing(self) -> int:
+        return sum(1 for lease in self.registry.leases.values() if lease.role is Role.EXECUTOR)
 
     def _grant(self, intent: TradeIntent, peer: Peer) -> None:
         order = self.read.order(intent.id) if intent.status == Status.EXECUTING else None
