@@ -61,7 +61,7 @@ def run(
     intents: int, *, analysts: int = 1, batch: int = 256, rate: float = 0.0, wide: bool = False, in_flight: int = 256,
     keep: Path | None = None,
 ) -> LifeFigures:  # fmt: skip
-    """Take `intents` through the whole life with real processes and return the figures. `keep`: a place for its database.
+    """Take `intents` through the whole life with real processes and return the figures. `keep`: for its database.
 
     Raises SystemExit when an intent is lost, doubled or unclosed, or when the store's verification finds anything.
     """

@@ -114,7 +114,7 @@ class Llm(Idle):
     role = Role.LLM
 
     def capacity(self) -> int:
-        return CAPACITY if self.plan.is_wide else 8
+        return self.plan.in_flight if self.plan.is_wide else 8
 
     def on_message(self, message: messages.FromStore) -> None:
         if isinstance(message, Analyse) and (key := (message.intent.id, message.epoch)) not in self.held:
@@ -138,7 +138,7 @@ class Executor(Idle):
         self._reader: Reader | None = None
 
     def capacity(self) -> int:
-        return CAPACITY if self.plan.is_wide else 1
+        return self.plan.in_flight if self.plan.is_wide else 1
 
     def on_message(self, message: messages.FromStore) -> None:
         if isinstance(message, Execute) and (key := (message.intent.id, message.epoch)) not in self.held:
@@ -182,14 +182,13 @@ class Monitor(Idle):
             if await self.link.sleep(LOOK_S):
                 return
         reader = Reader(load.db_path(self.settings))
-        closing: set[str] = set()
+        closing: set[Any] = set()
         while not await self.link.sleep(LOOK_S):
-            opened = reader.active_positions()
-            closing &= {one.id for one in opened}  # what is gone was closed
-            for one in opened:
-                if one.id not in closing:
-                    closing.add(one.id)
-                    self.start(self._close(one.id, str(one.position_id)))
+            opened = dict(reader._db.execute("SELECT id, position_id FROM intents WHERE status = 'opened'"))
+            closing &= opened.keys()  # what is gone was closed
+            for intent_id in opened.keys() - closing:
+                closing.add(intent_id)
+                self.start(self._close(intent_id, opened[intent_id]))
 
     async def _close(self, intent_id: str, position_id: str) -> None:
         result = builders.a_result(closed_at=iso(self.clock.now()), net_profit_cents=PROFIT_CENTS)
