@@ -5,6 +5,7 @@ Imported by every process.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -57,7 +58,13 @@ def _seconds_in(path: Path) -> float:
 
 def iso(moment: datetime) -> str:
     """Return ISO 8601 in UTC with milliseconds: `2026-02-16T09:30:00.000Z`. Sorts as text."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    # Only what is in UTC may be remembered: in a zone, the two hours that a clock repeats compare as equal.
+    return _text(moment) if moment.tzinfo is UTC else _text(moment.astimezone(UTC))
+
+
+@functools.lru_cache(maxsize=64)  # the store writes one moment some twenty times in a batch
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse(text: str) -> datetime:

@@ -5,7 +5,10 @@ Imported by every process. Bytes that are no message raise `NotUnderstood`; noth
 
 from __future__ import annotations
 
+import functools
 import math
+import types
+import typing
 from typing import Any
 
 import msgspec
@@ -68,7 +71,7 @@ def require_finite(value: Any) -> None:
         if not math.isfinite(value):
             raise NotUnderstood(f"a number is not finite: {value}")
     elif isinstance(value, msgspec.Struct):
-        for name in value.__struct_fields__:
+        for name in _names_of(type(value)):
             require_finite(getattr(value, name))
     elif isinstance(value, dict):
         for item in value.values():
@@ -78,3 +81,18 @@ def require_finite(value: Any) -> None:
             require_finite(item)
     elif hasattr(value, "is_finite") and not value.is_finite():
         raise NotUnderstood(f"a number is not finite: {value}")
+
+
+@functools.cache  # as many as there are kinds of message and record
+def _names_of(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    """Return the fields that may hold a number: all but those of text, which are most of them."""
+    hints = typing.get_type_hints(kind)
+    return tuple(name for name in kind.__struct_fields__ if not _is_text(hints[name]))
+
+
+def _is_text(hint: Any) -> bool:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return all(_is_text(one) for one in typing.get_args(hint))
+    if typing.get_origin(hint) is typing.Literal:
+        return all(isinstance(one, str) for one in typing.get_args(hint))
+    return hint is type(None) or (isinstance(hint, type) and issubclass(hint, str))

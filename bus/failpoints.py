@@ -17,6 +17,7 @@ A point fires once: its file is renamed to NAME.fired first, so that a restarted
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import re
 import signal
@@ -41,7 +42,12 @@ def reach(name: str) -> bool:
 
 def step_of(message: object) -> str:
     """Return a message's kind as it stands in the name of a point: `ReserveOrder` is `reserve_order`."""
-    return re.sub(r"(?<=.)([A-Z])", r"_\1", type(message).__name__).lower()
+    return _step_of(type(message).__name__)
+
+
+@functools.cache  # as many as there are kinds of message
+def _step_of(kind: str) -> str:
+    return re.sub(r"(?<=.)([A-Z])", r"_\1", kind).lower()
 
 
 def _fire(armed: Path, name: str) -> bool:

@@ -6,6 +6,7 @@ Never decides anything: it carries. What is queued here is lost with the process
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,21 @@ from config.settings import Bus
 RETRY_S = 0.02  # while the store is away; a send costs nothing then
 
 
+class _Asked:
+    """A command that waits for its answer. One future ends its wait, whatever comes: tasks cost ten times that."""
+
+    __slots__ = ("answer", "kind", "nudge")
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.answer: messages.Ack | None = None
+        self.nudge: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        if self.nudge is not None and not self.nudge.done():
+            self.nudge.set_result(None)
+
+
 class Link:
     """The mailbox of one incarnation and its way to the store."""
 
@@ -35,13 +51,12 @@ class Link:
         self.is_ready = False
         self._settings = settings
         self._run_folder = run_folder
-        self._waiting: dict[str, tuple[str, asyncio.Future[messages.Ack]]] = {}  # by id: kind of the command, answer
+        self._waiting: dict[str, _Asked] = {}  # by id
         self._acks = acklog.open_log(peer)
         self._beat_wanted = asyncio.Event()
         self._inbox: sockets.Socket | None = None
         self._store: sockets.Socket | None = None
         self._connections: sockets.Connections | None = None
-        self._connected = asyncio.Event()  # replaced by a new one at each connection
 
     def open(self) -> None:
         """Bind the inbox and connect to the store. Call inside the running loop."""
@@ -104,36 +119,32 @@ class Link:
         """
         envelope = messages.Envelope(sender=self.peer, id=str(uuid_utils.uuid7()), body=command)
         frame, step = codec.encode(envelope), failpoints.step_of(command)
-        answer: asyncio.Future[messages.Ack] = asyncio.get_running_loop().create_future()
-        self._waiting[envelope.id] = (type(command).__name__, answer)
+        loop, asked = asyncio.get_running_loop(), _Asked(type(command).__name__)
+        ends_s = math.inf if deadline_s is None else loop.time() + deadline_s
+        self._waiting[envelope.id] = asked
         try:
-            async with asyncio.timeout(deadline_s):
-                while True:
-                    sent = self._send(frame, step)
-                    if await self._answered(answer, self._settings.resend_s if sent else RETRY_S):
-                        failpoints.reach(f"{self.peer.role}.after_ack_{step}")  # durable, and not yet acted upon
-                        return answer.result()
-        except TimeoutError as error:
-            raise NoAnswer(f"{type(command).__name__} {envelope.id} was not answered within {deadline_s} s") from error
+            while True:
+                # What was sent into the last moments of a store is lost: a new connection nudges, too, not only time.
+                asked.nudge = loop.create_future()
+                sent = self._send(frame, step)
+                wait_s = min(self._settings.resend_s if sent else RETRY_S, ends_s - loop.time())
+                timer = loop.call_later(max(0.0, wait_s), asked.wake)
+                try:
+                    await asked.nudge
+                finally:
+                    timer.cancel()
+                if asked.answer is not None:
+                    failpoints.reach(f"{self.peer.role}.after_ack_{step}")  # durable, and not yet acted upon
+                    return asked.answer
+                if loop.time() >= ends_s:
+                    raise NoAnswer(f"{asked.kind} {envelope.id} was not answered within {deadline_s} s")
         finally:
             self._waiting.pop(envelope.id, None)
 
-    async def _answered(self, answer: asyncio.Future[messages.Ack], wait_s: float) -> bool:
-        """Wait for the answer, at most `wait_s`, and not longer than until the store is connected anew.
-
-        What was sent into the last moments of a store is lost; its successor is told at once, not at the next resend.
-        """
-        connected = asyncio.ensure_future(self._connected.wait())
-        try:
-            await asyncio.wait((answer, connected), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            connected.cancel()
-        return answer.done()
-
     def _look_for_the_store(self) -> None:
         if self._connections is not None and self._connections.made():
-            self._connected.set()
-            self._connected = asyncio.Event()
+            for asked in self._waiting.values():
+                asked.wake()
             self.beat_now()
 
     async def beat_loop(self, make: Callable[[], messages.Beat]) -> None:
@@ -171,11 +182,12 @@ class Link:
 
     def _take(self, message: messages.FromStore) -> None:
         if isinstance(message, messages.Ack):
-            kind, answer = self._waiting.get(message.id, ("", None))
-            if self._acks is not None:
-                self._acks.write(message, kind, iso(self.clock.now()))  # before anybody acts on it
-            if answer is not None and not answer.done():
-                answer.set_result(message)
+            asked = self._waiting.get(message.id)
+            if self._acks is not None:  # before anybody acts on it
+                self._acks.write(message, asked.kind if asked else "", iso(self.clock.now()))
+            if asked is not None and asked.answer is None:
+                asked.answer = message
+                asked.wake()
             return
         if isinstance(message, messages.Welcome):
             if message.store_epoch != self.store_epoch:

@@ -27,6 +27,7 @@ TOML_BYTES_MAX = 1_000_000
 READ_ONLY = "PILOT_READONLY"
 SECRET_ENDINGS = ("KEY", "PASSWORD", "SECRET", "TOKEN")
 SECRET_CHARS_MIN = 8
+ARCHIVE_DAYS_MIN = 90  # far beyond whatever a firm's day, a resend or a broker's history still asks for
 OURS = ("PILOT_", "LOG_")
 PLAIN = ("PILOT_PROFILE", "PILOT_DATA", "PILOT_RUN", READ_ONLY, "LOG_LEVEL", "LOG_FORMAT")  # any other may be a secret
 
@@ -82,6 +83,11 @@ def _check_together(found: Settings, path: Path) -> None:
         )
     if found.bus.dead_s < 2 * found.bus.beat_s:
         raise ConfigError(f"{path}: bus.dead_s was {found.bus.dead_s}; must be at least 2 x bus.beat_s")
+    if 0 < found.store.archive_after_days < ARCHIVE_DAYS_MIN:
+        raise ConfigError(
+            f"{path}: store.archive_after_days was {found.store.archive_after_days}; "
+            f"allowed: 0 (nothing is moved), or at least {ARCHIVE_DAYS_MIN}"
+        )
     if found.supervisor.watchdog_s < 2 * found.bus.beat_s:
         raise ConfigError(
             f"{path}: supervisor.watchdog_s was {found.supervisor.watchdog_s}; must be at least 2 x bus.beat_s"

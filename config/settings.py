@@ -48,6 +48,7 @@ class Store(Section, frozen=True, kw_only=True):
     intent_retention_days: Annotated[int, Meta(ge=1, le=3_650)] = 7
     command_retention_days: Annotated[int, Meta(ge=1, le=3_650)] = 7
     sample_retention_days: Annotated[int, Meta(ge=1, le=3_650)] = 90
+    archive_after_days: Annotated[int, Meta(ge=0, le=36_500)] = 400  # 0: nothing is moved; else at least 90
     attempts_max: Annotated[int, Meta(ge=1, le=20)] = 3
     retry_backoff_s: SecondsOrZero = 30.0
     batch_max: Annotated[int, Meta(ge=1, le=4_096)] = 256

@@ -20,11 +20,12 @@ from bus import codec, logs, runtime, sockets, standby
 from bus.clock import Clock, SystemClock
 from bus.errors import LockHeld, NotUnderstood
 from bus.failpoints import reach, step_of
-from bus.messages import Envelope, FromStore, Peer
+from bus.messages import Beat, Envelope, FromStore, Peer
 from bus.vocabulary import ExitCode, Role
 from config import load
 from config.settings import Settings
 from store import connection
+from store.archive import Archivist
 from store.certificate import Gate
 from store.connection import DatabaseRefused
 from store.writer import Writer
@@ -63,6 +64,7 @@ class StoreActor:
             symbols=self._settings.symbols,
         )  # fmt: skip
         logger.info("Serving epoch {} of {}", writer.epoch, self._settings.store.db_path)
+        archivist = Archivist(self._db, load.db_path(self._settings), self._settings.store.archive_after_days)
         reach("store.before_ready")  # telling the supervisor that the store serves
         runtime.notify("READY=1")
         reach("store.after_ready")
@@ -83,6 +85,8 @@ class StoreActor:
                 self._forget_the_dead(writer)
             if batch or is_tick:
                 self._step(writer, batch, is_tick)
+            if is_tick and all(isinstance(one.body, Beat) for one in batch):
+                archivist.rest(self._clock.now(), self._clock.monotonic())
         runtime.notify("STOPPING=1")
         self._close(inbox)
 

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 import apsw
+import msgspec
 
 from bus.alerting import Data, Severity
 from bus.records import Transition
@@ -27,6 +28,13 @@ TOLD: dict[str, tuple[Severity, str]] = {
     "close": ("info", "position_closed"),
 }
 """Arrow of an intent: level and event of its alert. Other arrows are told by nobody. An adoption tells for itself."""
+_PLAIN = ("symbol", "side", "score", "confidence", "timeframe", "source", "position_id")
+_OF_SIGNAL = {"side_hint": "side_hint"}
+_OF_PLAN = {
+    "side": "side", "volume_lots": "volume", "planned_price": "entry_price", "sl_price": "sl_price",
+    "tp_price": "tp_price", "loss_cents": "loss_cents", "profit_cents": "profit_cents",
+}  # fmt: skip
+_OF_FILL = {"fill_price": "entry_price", "filled_lots": "volume"}
 
 
 def write(
@@ -59,26 +67,30 @@ def of_move(db: apsw.Connection, move: Transition) -> None:
 def _figures(db: apsw.Connection, move: Transition) -> Data:
     """Return what is known of the intent at this arrow: signal, order and result, as far as there are any."""
     row = db.execute(
-        "SELECT i.symbol, i.suggested_side, i.scanner_score, i.scanner_confidence, "
-        "iif(json_valid(i.signal_json), i.signal_json ->> '$.side_hint', NULL), "
-        "i.timeframe, i.source, o.plan ->> '$.side', o.plan ->> '$.volume', o.plan ->> '$.entry_price', "
-        "o.plan ->> '$.sl_price', o.plan ->> '$.tp_price', o.plan ->> '$.loss_cents', o.plan ->> '$.profit_cents', "
-        "d.position_id, iif(json_valid(d.execution_meta), d.execution_meta ->> '$.entry_price', NULL), "
-        "iif(json_valid(d.execution_meta), d.execution_meta ->> '$.volume', NULL) "
+        "SELECT i.symbol, i.suggested_side, i.scanner_score, i.scanner_confidence, i.timeframe, i.source, "
+        "d.position_id, i.signal_json, o.plan, d.execution_meta "
         "FROM intents i LEFT JOIN orders o ON o.intent_id = i.id LEFT JOIN decisions d ON d.intent_id = i.id "
         "WHERE i.id = ?",
         (move.intent_id,),
     ).fetchone()
     assert row is not None, "an arrow belongs to an intent"
-    names = (
-        "symbol", "side", "score", "confidence", "side_hint", "timeframe", "source", "order_side", "volume_lots",
-        "planned_price", "sl_price", "tp_price", "loss_cents", "profit_cents", "position_id", "fill_price",
-        "filled_lots",
-    )  # fmt: skip
-    found: dict[str, Any] = {name: value for name, value in zip(names, row, strict=True) if value is not None}
-    if "order_side" in found:
-        found["side"] = found.pop("order_side")
-    return {"reason": move.reason[:TEXT_CHARS_MAX], **found, **json.loads(move.payload)}
+    *plain, signal, plan, meta = row
+    found: dict[str, Any] = dict(zip(_PLAIN, plain, strict=True))
+    # Read here and not by SQLite: its JSON functions read the whole text again for every name.
+    for text, names in ((signal, _OF_SIGNAL), (plan, _OF_PLAN), (meta, _OF_FILL)):
+        said = _object(text)
+        found |= {name: said[key] for name, key in names.items() if said.get(key) is not None}
+    known = {name: value for name, value in found.items() if value is not None}
+    return {"reason": move.reason[:TEXT_CHARS_MAX], **known, **_object(move.payload)}
+
+
+def _object(text: object) -> dict[str, Any]:
+    """Return a JSON object, or an empty one for anything else: an analyst or a broker may have written it."""
+    try:
+        found = msgspec.json.decode(str(text))
+    except msgspec.DecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 # ── starting again ──────────────────────────────────────────────────────────

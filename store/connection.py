@@ -54,6 +54,7 @@ def open_writer(path: Path) -> apsw.Connection:
         db.pragma("trusted_schema", False)
         _use_log(db, path)
         db.pragma("synchronous", 2)  # FULL: acked means on disk
+        db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)  # else SQLite prepares anew for each value it is given
         _migrate(db)
         db.pragma("journal_size_limit", 16_000_000)
     except apsw.Error as error:

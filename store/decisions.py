@@ -6,6 +6,7 @@ Names are the blueprint's (section 5.2).
 
 from __future__ import annotations
 
+import functools
 import json
 import secrets
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ import msgspec
 
 from bus import clock
 from bus.messages import Decide, Peer, PositionResult, Propose, ReserveOrder
-from bus.records import Order, TradeIntent
+from bus.records import TradeIntent
 from bus.vocabulary import Role, Status
 from store import figures, intents, queries, states
 from store.journal import Journal
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 STORE = Peer(Role.STORE, 1, "0" * 12)
 BATCH_MAX = 500
+ORDERS_AT_ONCE = 1  # what one order does to the account must be known before the next is judged
 SIGNAL_CHARS_MAX = 100_000
 _INTENT = queries.columns(TradeIntent)
 
@@ -113,12 +115,12 @@ class DecisionStore:
         }
         why = f": {verdict.reason}" if verdict.reason else ""
         kept = figures.of(intent.signal_json, verdict.state_json)
+        record = {"decided_at": clock.iso(now)}
         if holds:
-            self._end(intent, "decide_hold", by, now, f"analyst decided HOLD{why}", columns, kept)
+            self._end(intent, "decide_hold", by, now, f"analyst decided HOLD{why}", columns, kept, record)
         else:
             what = f"{side}, SL {sl_pips:g} pips, TP {tp_pips:g} pips{why}"
-            self._move(intent, "decide_trade", by, now, what, kept, columns)
-        self._decision(intent.id, decided_at=clock.iso(now))
+            self._move(intent, "decide_trade", by, now, what, kept, columns, record)
 
     def mark_analysis_failed(self, intent: TradeIntent, error: str, by: Peer, now: datetime) -> Status:
         """Give the intent another try after a backoff that doubles, or end it when its attempts are used up."""
@@ -177,12 +179,12 @@ class DecisionStore:
                 its certificate does not hold.
         """
         self._may(intent, "reserve")
-        if self.read.order(intent.id) is not None:
+        if self._order_status(intent.id) is not None:
             raise Refused("an order was reserved for this intent before", ("reconcile",))
         if halts := self.read.halts(clock.iso(now)):
             raise Refused(f"halted: {halts[0].reason}", ("release", "reject"))
-        if unresolved := self.read.unresolved_orders():
-            raise Refused(f"the order of intent {unresolved[0].intent_id} is unresolved", ("release",))
+        if unresolved := self.order_in_the_way():
+            raise Refused(f"the order of intent {unresolved} is unresolved", ("release",))
         if intent.expires_at and intent.expires_at <= clock.iso(now):
             raise Refused(f"expired at {intent.expires_at}", ("reject",))
         gate.check(asked, self.read, now)
@@ -194,15 +196,14 @@ class DecisionStore:
                 asked.deadline_at, asked.idempotency_key or None, asked.figures_mark or None,
             ),
         )  # fmt: skip
-        self._snapshot(intent.id, asked.compliance_snapshot)
-        plan = asked.plan
+        plan, snapshot = asked.plan, {"compliance_snapshot": asked.compliance_snapshot}
         what = f"{plan.side} {plan.volume} {plan.broker_symbol} SL {plan.sl_price} TP {plan.tp_price}"
-        self._move(intent, "reserve", by, now, what)
+        self._move(intent, "reserve", by, now, what, columns=snapshot, record=snapshot)
 
     def mark_rejected(self, intent: TradeIntent, reason: str, snapshot: str, by: Peer, now: datetime) -> Status:
         """End an intent that the guard refused. Refused itself once an order was reserved."""
-        self._snapshot(intent.id, snapshot)
-        return self._end(intent, "reject", by, now, reason)
+        checks = {"compliance_snapshot": snapshot}
+        return self._end(intent, "reject", by, now, reason, checks, record=checks)
 
     def mark_unknown(self, intent: TradeIntent, reason: str, by: Peer, now: datetime) -> None:
         """Record that the answer to the order was lost."""
@@ -237,10 +238,9 @@ class DecisionStore:
             (order_id, position_id, at, intent.id),
         )
         new = {"order_id": order_id, "position_id": position_id, "execution_meta": execution_meta}
-        self._decision(intent.id, executed_at=at, **new)
         self._move(
             intent, "open", by, now, f"position {position_id}{note}",
-            columns={"position_id": position_id, "executed_at": at},
+            columns={"position_id": position_id, "executed_at": at}, record={"executed_at": at, **new},
         )  # fmt: skip
         if closed is not None:
             self.mark_closed(msgspec.structs.replace(intent, status=Status.OPENED), closed, by, now)
@@ -257,12 +257,12 @@ class DecisionStore:
     def mark_closed(self, intent: TradeIntent, result: PositionResult, by: Peer, now: datetime) -> Status:
         """Record how the position of an opened intent ended."""
         self._may(intent, "close")
-        self._decision(
-            intent.id, closed_at=result.closed_at, net_profit_cents=result.net_profit_cents, close_reason=result.reason
-        )
+        record = {
+            "closed_at": result.closed_at, "net_profit_cents": result.net_profit_cents, "close_reason": result.reason,
+        }  # fmt: skip
         money = f"{result.net_profit_cents / 100:+.2f}"
         payload = {"net_profit_cents": result.net_profit_cents, "close_price": result.close_price}
-        return self._move(intent, "close", by, now, f"{result.reason}, net {money}", payload)
+        return self._move(intent, "close", by, now, f"{result.reason}, net {money}", payload, record=record)
 
     # ── ending early, upkeep ────────────────────────────────────────────────
 
@@ -320,12 +320,18 @@ class DecisionStore:
             "epoch": intent.epoch + 1,
             "attempts": intent.attempts + 1,
         }
-        if event == "claim":
-            self._decision(intent.id, claimed_at=at)
-        status = self._move(intent, event, holder, now, f"lease for {holder.name}", columns=columns)
+        record = {"claimed_at": at} if event == "claim" else None
+        status = self._move(intent, event, holder, now, f"lease for {holder.name}", columns=columns, record=record)
         return msgspec.structs.replace(intent, status=status, **columns)
 
     # ── plumbing ────────────────────────────────────────────────────────────
+
+    def order_in_the_way(self) -> str | None:
+        """Return the intent of the oldest unresolved order when no other may be reserved beside it."""
+        rows = self._db.execute(
+            "SELECT intent_id FROM orders WHERE status IN ('reserved', 'unknown') LIMIT ?", (ORDERS_AT_ONCE,)
+        ).fetchall()
+        return str(rows[0][0]) if len(rows) >= ORDERS_AT_ONCE else None
 
     def _may(self, intent: TradeIntent, event: str) -> Status:
         target = states.target(event, intent.status)
@@ -333,11 +339,13 @@ class DecisionStore:
             raise Refused(f"an intent that is {intent.status} cannot {event}", states.allowed(intent.status))
         return target
 
-    def _unresolved(self, intent: TradeIntent) -> Order:
-        order = self.read.order(intent.id)
-        if intent.status != Status.EXECUTING or order is None:
+    def _unresolved(self, intent: TradeIntent) -> None:
+        if intent.status != Status.EXECUTING or self._order_status(intent.id) is None:
             raise Refused(f"nothing is reserved for this intent ({intent.status})", states.allowed(intent.status))
-        return order
+
+    def _order_status(self, intent_id: str) -> str | None:
+        found: str | None = self._db.execute("SELECT status FROM orders WHERE intent_id = ?", (intent_id,)).get
+        return found
 
     def _end(
         self,
@@ -348,11 +356,11 @@ class DecisionStore:
         reason: str,
         columns: dict[str, Any] | None = None,
         payload: dict[str, Any] | None = None,
+        record: dict[str, Any] | None = None,
     ) -> Status:
         """Move to a final status and keep the reason where the blueprint wants it."""
-        self._may(intent, event)
-        self._decision(intent.id, failure_reason=reason)
-        return self._move(intent, event, by, now, reason, payload, {"execution_error": reason, **(columns or {})})
+        columns, record = {"execution_error": reason, **(columns or {})}, {"failure_reason": reason, **(record or {})}
+        return self._move(intent, event, by, now, reason, payload, columns, record)
 
     def _move(
         self,
@@ -363,28 +371,26 @@ class DecisionStore:
         reason: str,
         payload: dict[str, Any] | None = None,
         columns: dict[str, Any] | None = None,
+        record: dict[str, Any] | None = None,
     ) -> Status:
-        """Take one arrow: change the row, its decision and the journal together. Returns the new status."""
+        """Take one arrow: change the row, its decision (`record`) and the journal together. Returns the new status."""
         target = self._may(intent, event)
         changes: dict[str, Any] = {"status": str(target), **(columns or {})}
         if target not in (Status.CLAIMED, Status.EXECUTING):
             changes["claim_incarnation"] = None
-        assignments = ", ".join(f"{name} = ?" for name in changes)
         self._db.execute(
-            f"UPDATE intents SET {assignments} WHERE id = ? AND status = ? AND epoch = ?",
+            _update("intents", "id = ? AND status = ? AND epoch = ?", *changes),
             (*changes.values(), intent.id, str(intent.status), intent.epoch),
         )
         if self._db.changes() != 1:
             raise Refused(f"intent {intent.id} is no longer {intent.status} in epoch {intent.epoch}")
-        self._decision(intent.id, status=str(target))
+        noted = {"status": str(target), **(record or {})}
+        self._db.execute(_update("decisions", "intent_id = ?", *noted), (*noted.values(), intent.id))
         epoch = changes.get("epoch", intent.epoch)
         self.journal.append(intent.id, event, intent.status, target, by, epoch, reason, payload, now)
         return target
 
-    def _decision(self, intent_id: str, **changes: Any) -> None:
-        assignments = ", ".join(f"{name} = ?" for name in changes)
-        self._db.execute(f"UPDATE decisions SET {assignments} WHERE intent_id = ?", (*changes.values(), intent_id))
 
-    def _snapshot(self, intent_id: str, snapshot: str) -> None:
-        self._db.execute("UPDATE intents SET compliance_snapshot = ? WHERE id = ?", (snapshot, intent_id))
-        self._decision(intent_id, compliance_snapshot=snapshot)
+@functools.lru_cache(maxsize=64)  # one text a statement, so that SQLite's own cache of prepared ones finds it
+def _update(table: str, where: str, *names: str) -> str:
+    return f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in names)} WHERE {where}"

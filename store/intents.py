@@ -10,13 +10,14 @@ from bus.vocabulary import Status
 from store import queries
 
 _COLUMNS = queries.columns(TradeIntent)
+_INSERT = f"INSERT INTO intents ({_COLUMNS}) VALUES ({', '.join('?' * len(TradeIntent.__struct_fields__))})"
 
 
 def insert(db: apsw.Connection, intent: TradeIntent) -> None:
     """Write an intent's row. The database refuses one that exists, by id, key or position."""
     # SQLite takes plain text, not an enumeration of it.
     values = tuple(str(v) if isinstance(v, Status) else v for v in msgspec.structs.astuple(intent))
-    db.execute(f"INSERT INTO intents ({_COLUMNS}) VALUES ({', '.join('?' * len(values))})", values)
+    db.execute(_INSERT, values)
 
 
 def insert_pending(db: apsw.Connection, intent: TradeIntent) -> None:

@@ -17,9 +17,11 @@ from bus import clock
 from bus.messages import Peer
 from bus.records import Transition
 from bus.vocabulary import Status
-from store import alerts, queries
+from store import alerts
 
 GENESIS = "0" * 64
+_NAMES = Transition.__struct_fields__
+_INSERT = f"INSERT INTO transitions VALUES ({', '.join('?' * len(_NAMES))})"
 
 
 class Journal:
@@ -49,15 +51,16 @@ class Journal:
         now: datetime,
     ) -> None:
         """Write one arrow."""
-        details = json.dumps(payload or {}, sort_keys=True)
+        details = json.dumps(payload, sort_keys=True) if payload else "{}"
         row = (
             self._seq + 1, intent_id, clock.iso(now), event, before and str(before), str(after), by.name,
             by.incarnation, epoch, reason, details, self._hash,
         )  # fmt: skip
         digest = chain_hash(row)
-        self._db.execute(f"INSERT INTO transitions VALUES ({', '.join('?' * 13)})", (*row, digest))
+        self._db.execute(_INSERT, (*row, digest))
         self._seq, self._hash = self._seq + 1, digest
-        self.moves.append(queries.record_of(Transition, (*row, digest)))
+        written: dict[str, Any] = dict(zip(_NAMES, (*row, digest), strict=True))
+        self.moves.append(Transition(**written))
         alerts.of_move(self._db, self.moves[-1])
 
 

@@ -6,6 +6,9 @@ taken away by a timeout: only its holder, its successor (which holds the executo
 
 from __future__ import annotations
 
+import heapq
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from bus.messages import Beat, Peer
@@ -149,13 +152,26 @@ class Registry:
 
     def free_capacity(self, role: Role, now_s: float) -> list[tuple[Seen, int]]:
         """Return the live and ready peers of a role with their credit (capacity minus leases), most credit first."""
+        used = Counter(lease.incarnation for lease in self.leases.values())
         found = []
         for seen in self.peers.values():
             if seen.peer.role is role and seen.beat.state is State.READY and now_s - seen.last_beat_s <= self._dead_s:
-                used = sum(1 for lease in self.leases.values() if lease.incarnation == seen.peer.incarnation)
-                if seen.beat.capacity > used:
-                    found.append((seen, seen.beat.capacity - used))
+                credit = seen.beat.capacity - used[seen.peer.incarnation]
+                if credit > 0:
+                    found.append((seen, credit))
         return sorted(found, key=lambda one: (-one[1], one[0].peer.slot))
+
+    def free_slots(self, role: Role, now_s: float) -> Iterator[Peer]:
+        """Yield whom to give the next work to, until all credit is used: always who has most, then the lower slot."""
+        free = [(-credit, seen.peer.slot, seen.peer) for seen, credit in self.free_capacity(role, now_s)]
+        heapq.heapify(free)
+        while free:
+            credit, slot, peer = free[0]
+            yield peer
+            if credit == -1:
+                heapq.heappop(free)
+            else:
+                heapq.heapreplace(free, (credit + 1, slot, peer))
 
     def peer_of(self, incarnation: str) -> Peer | None:
         """Return the live peer of an incarnation, or None."""

@@ -69,6 +69,7 @@ def triggers() -> dict[str, str]:
         for before, afters in moves.items()
     )
     never_traded = ", ".join(repr(str(status)) for status in sorted(NEVER_TRADED))
+    final = ", ".join(repr(str(status)) for status in sorted(FINAL))
     unresolved = "EXISTS (SELECT 1 FROM orders WHERE intent_id = OLD.id AND status IN ('reserved', 'unknown'))"
     return _identity() | {
         "intents_arrows": _refuse(
@@ -96,8 +97,9 @@ def triggers() -> dict[str, str]:
         "intents_epoch_grows": _refuse("UPDATE OF epoch", "NEW.epoch < OLD.epoch", "illegal: an epoch never falls"),
         "intents_keep_what_traded": _refuse(
             "DELETE",
-            f"OLD.status NOT IN ({never_traded}) OR EXISTS (SELECT 1 FROM orders WHERE intent_id = OLD.id)",
-            "illegal: only an intent that ended without an order may be deleted",
+            f"OLD.status NOT IN ({final}) OR EXISTS (SELECT 1 FROM orders WHERE intent_id = OLD.id) "
+            f"OR OLD.status NOT IN ({never_traded}) AND EXISTS (SELECT 1 FROM transitions WHERE intent_id = OLD.id)",
+            "illegal: only an intent that ended without an order, or whose journal was archived, may be deleted",
         ),
     }
 

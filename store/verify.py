@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from bus.records import Transition
 from bus.vocabulary import OrderStatus, Status
-from store import states
+from store import archived, states
 from store.journal import GENESIS, chain_hash
 from store.queries import OrderVerdict, Reader
 
@@ -17,13 +17,26 @@ FINDINGS_MAX = 100
 
 
 def verify_chain(reader: Reader) -> list[str]:
-    """Return what is wrong with the journal, at most FINDINGS_MAX sentences; empty when every hash holds."""
-    found: list[str] = []
-    seq, head = 0, GENESIS
+    """Return what is wrong with the journal, at most FINDINGS_MAX sentences; empty when every hash holds.
+
+    Goes through the archives first, where they lie beside the database; else it begins at the last anchor.
+    """
     last: dict[str, str] = {}
     with reader.snapshot():
-        for move in reader.journal():
-            found.extend(_faults(move, seq, head, last.get(move.intent_id)))
+        found = archived.faults(reader)
+        known = archived.anchors(reader)
+        seq, head = 0, GENESIS
+        cut_seq, cut_hash = (known[-1].through_seq, known[-1].through_hash) if known else (0, GENESIS)
+        is_cut = bool(archived.missing(reader))
+        if is_cut:
+            seq, head = cut_seq, cut_hash
+        for move in _moves(reader, is_cut=is_cut):
+            before = last.get(move.intent_id)
+            if is_cut and move.intent_id not in last and move.from_status is not None:
+                before = move.from_status  # what it was before the cut, the archive knows
+            if move.seq == cut_seq + 1 and cut_seq and move.prev_hash != cut_hash:
+                found.append(f"seq {move.seq} does not follow the anchor at {cut_seq}")
+            found.extend(_faults(move, seq, head, before))
             if len(found) >= FINDINGS_MAX:
                 break
             seq, head = move.seq, move.hash
@@ -44,6 +57,12 @@ def verify_orders(reader: Reader) -> list[str]:
     with reader.snapshot():
         rows = reader.verdicts()
     return [fault for row in rows for fault in _order_faults(row)][:FINDINGS_MAX]
+
+
+def _moves(reader: Reader, *, is_cut: bool) -> Iterator[Transition]:
+    if not is_cut:
+        yield from archived.journal(reader)
+    yield from reader.journal()
 
 
 def _order_faults(row: OrderVerdict) -> Iterator[str]:

@@ -6,6 +6,8 @@ the same answer and changes nothing. Nothing is returned for sending before it i
 
 from __future__ import annotations
 
+import collections
+import itertools
 import json
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,10 +19,10 @@ from loguru import logger
 from bus import clock, messages, tallies
 from bus.failpoints import reach
 from bus.messages import Ack, Beat, Envelope, FromStore, Peer
-from bus.records import AccountDay, AccountMark, EquitySample, TradeIntent, Worker
+from bus.records import AccountDay, AccountMark, EquitySample, Order, TradeIntent, Worker
 from bus.vocabulary import Outcome, Role, Status
 from config.settings import Bus, Llm, Store
-from store import alerts, commands, halts, queries
+from store import alerts, commands, decisions, halts, queries
 from store import tallies as kept
 from store.certificate import Gate
 from store.commands import Stale
@@ -30,6 +32,7 @@ from store.recovery import Changes, Lease, Registry
 from store.wallclock import WallClock
 
 Send = tuple[Peer, FromStore]
+MOVES_TOLD_MAX = 16  # arrows of one commit that are logged one by one
 TALLIES_S = 5.0  # how often the store writes what it measured of itself
 
 
@@ -120,8 +123,19 @@ class Writer:
             self._wall_clock.write(self.now)
 
     def _log_moves(self) -> None:
-        """Tell what was committed, one line an arrow."""
-        for move in self.decisions.journal.moves:
+        """Tell what was committed, one line an arrow; of a large batch the sum, for a line takes longer than an arrow.
+
+        Nothing is lost with it: the journal has them all.
+        """
+        moves = self.decisions.journal.moves
+        if len(moves) > MOVES_TOLD_MAX:
+            counted = collections.Counter(move.event for move in moves)
+            told = ", ".join(f"{count} {event}" for event, count in counted.items())
+            logger.info(
+                "{} arrows in one commit, {} to {} of the journal: {}", len(moves), moves[0].seq, moves[-1].seq, told
+            )
+            return
+        for move in moves:
             logger.bind(intent_id=move.intent_id).info(
                 "{} -> {} ({}) by {}: {}",
                 move.from_status or "new", move.to_status, move.event, move.actor, move.reason,
@@ -168,7 +182,7 @@ class Writer:
             "INSERT INTO commands VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 envelope.id, clock.iso(self.now), envelope.sender.name, type(body).__name__, str(ack.outcome),
-                ack.reason, json.dumps(ack.allowed), ack.intent_id,
+                ack.reason, json.dumps(ack.allowed) if ack.allowed else "[]", ack.intent_id,
             ),
         )  # fmt: skip
         return ack
@@ -205,7 +219,7 @@ class Writer:
             intent = self.read.intent(lease.intent_id)
             if intent is not None and peer is not None:
                 lease.sends, lease.sent_s = lease.sends + 1, self.now_s
-                self._send_work(peer, intent)
+                self._send_work(peer, intent, self.read.order(intent.id))
 
     def lose(self, lease: Lease, reason: str) -> None:
         intent = self.read.intent(lease.intent_id)
@@ -233,30 +247,33 @@ class Writer:
 
     def _assign(self) -> None:
         """Give work to whoever has credit, oldest first: claimed in this transaction, sent after it."""
-        while free := self.registry.free_capacity(Role.LLM, self.now_s):
-            intent = self.decisions.claim_next_pending(free[0][0].peer, self.now)
+        for peer in self.registry.free_slots(Role.LLM, self.now_s):
+            intent = self.decisions.claim_next_pending(peer, self.now)
             if intent is None:
                 break
-            self._grant(intent, free[0][0].peer)
-        executors = self.registry.free_capacity(Role.EXECUTOR, self.now_s)
+            self._grant(intent, peer)
         # One order at a time: an intent that is executing, an unresolved order or a halt keeps the gate shut.
-        if any(lease.role is Role.EXECUTOR for lease in self.registry.leases.values()):
-            return
-        if executors and not self.read.unresolved_orders() and not self.read.halts(clock.iso(self.now)):
-            intent = self.decisions.mark_executing(executors[0][0].peer, self.now)
-            if intent is not None:
-                self._grant(intent, executors[0][0].peer)
+        executing = sum(1 for lease in self.registry.leases.values() if lease.role is Role.EXECUTOR)
+        free = itertools.islice(
+            self.registry.free_slots(Role.EXECUTOR, self.now_s), max(0, decisions.ORDERS_AT_ONCE - executing)
+        )
+        for peer in free:
+            if self.decisions.order_in_the_way() or self.read.halts(clock.iso(self.now)):
+                return
+            intent = self.decisions.mark_executing(peer, self.now)
+            if intent is None:
+                return
+            self._grant(intent, peer)
 
     def _grant(self, intent: TradeIntent, peer: Peer) -> None:
         order = self.read.order(intent.id) if intent.status == Status.EXECUTING else None
         self.registry.leases[intent.id] = Lease(
             intent.id, intent.epoch, peer.role, peer.incarnation, self.now_s, has_order=order is not None
         )
-        self._send_work(peer, intent)
+        self._send_work(peer, intent, order)
 
-    def _send_work(self, peer: Peer, intent: TradeIntent) -> None:
+    def _send_work(self, peer: Peer, intent: TradeIntent, order: Order | None) -> None:
         if intent.status == Status.EXECUTING:
-            order = self.read.order(intent.id)
             # The analyst's papers stay in the database: with them the frame might be larger than a mailbox takes.
             slim = msgspec.structs.replace(intent, agent_risk_report="", agent_state_json="", compliance_snapshot="")
             self.sends.append((peer, messages.Execute(intent=slim, epoch=intent.epoch, order=order)))

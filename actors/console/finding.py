@@ -8,6 +8,7 @@ import typer
 
 from actors.console import asking, tables
 from bus.records import TradeIntent
+from store import archived
 from store.queries import Reader
 
 IntentId = Annotated[str, typer.Argument(metavar="ID", help="The intent's id, or the beginning of it.")]
@@ -19,6 +20,9 @@ def full_id(reader: Reader, beginning: str) -> str:
     if beginning in found:
         return beginning
     if not found:
+        if kept := archived.find(reader, beginning):
+            one = kept[0]
+            asking.fail(f"intent {one.intent_id} ended as {one.status} and was archived in {one.file}", asking.REFUSED)
         asking.fail(f"there is no intent {beginning!r}; see: pilot intents", asking.REFUSED)
     if len(found) > 1:
         asking.fail(f"{beginning!r} begins {len(found)} ids; write more of it: {', '.join(found[:5])}", asking.REFUSED)

@@ -25,6 +25,7 @@ from bus.messages import Peer
 from bus.vocabulary import ExitCode, Role
 from config import load
 from config.load import ConfigError
+from store import archived
 from store import backup as backups
 from store import restore as restoring
 from store import verify as proofs
@@ -45,6 +46,7 @@ class Verified(Struct, frozen=True, kw_only=True):
     file: list[str]
     chain: list[str]
     orders: list[str]
+    archives: list[str]  # what of the journal was moved, and whether it was gone through
 
 
 @app.command(
@@ -67,6 +69,7 @@ def verify(
             file=[] if verdict == "ok" else [verdict],
             chain=proofs.verify_chain(reader) if verdict == "ok" else [],
             orders=proofs.verify_orders(reader) if verdict == "ok" else [],
+            archives=_archives(reader) if verdict == "ok" else [],
         )
     finally:
         reader.close()
@@ -79,8 +82,20 @@ def verify(
             out.print(tables.cell(f"WRONG: {one}", "bold red"))
         if not wrong:
             out.print(tables.cell(f"{path}: the file, the journal, the states and the orders hold"), soft_wrap=True)
+        for one in found.archives:
+            out.print(tables.cell(one), soft_wrap=True)
     if wrong:
         raise typer.Exit(asking.REFUSED)
+
+
+def _archives(reader: Reader) -> list[str]:
+    """Return what was moved out of the database, as sentences."""
+    missing = set(archived.missing(reader))
+    return [
+        f"{one.file}: {one.arrows:,} arrows of the journal up to {one.through_seq} and {one.intents:,} intents, "
+        + ("not here: checked from its anchor on" if missing else "gone through")
+        for one in archived.anchors(reader)
+    ]
 
 
 @app.command(epilog="Examples: pilot backup; pilot backup --to /mnt/safe")

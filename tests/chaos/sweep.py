@@ -44,6 +44,9 @@ NEVER: dict[str, str] = dict.fromkeys(
     workloads.both("pilot.export_table", "pilot.keep_export", "pilot.keep_journal"),
     "a reader's file beside the pipeline; tests/integration/test_records.py kills it there"
 ) | dict.fromkeys(
+    workloads.both("store.archive", "store.archived"),
+    "only for what ended 400 days ago, which concerns no order; tests/integration/test_archive.py kills it there",
+) | dict.fromkeys(
     workloads.both("scan.ask"), "Twelve Data is not asked by a pipeline that needs no network"
 ) | dict.fromkeys(
     workloads.both("pilot.pin", "pilot.unpin", "pilot.write_report"),

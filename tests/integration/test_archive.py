@@ -1,0 +1,331 @@
+"""What ended long ago leaves the store once and whole, kill or no kill, and the chain can still be followed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import apsw
+import pytest
+
+from bus import messages
+from bus.alerting import AlertsDelivered
+from bus.vocabulary import Role, Status
+from config import load
+from store import archive, archived, connection, verify
+from store.archive import ArchiveRefused, Archivist
+from store.queries import Reader
+from tests.kit import failpoints
+from tests.kit.builders import a_peer
+from tests.kit.real_store import pilot
+from tests.kit.store import StoreHarness
+
+DAYS = 400
+TABLES = ("transitions", "intents", "decisions", "orders", "alerts")
+STEP = """
+import sys
+from datetime import datetime
+from pathlib import Path
+from store import connection
+from store.archive import Archivist
+path = Path(sys.argv[1])
+db = connection.open_writer(path)
+archivist = Archivist(db, path, 400)
+while archivist.step(datetime.fromisoformat(sys.argv[2])):
+    pass
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "decisions.db"
+
+
+@pytest.fixture
+def store(path: Path) -> StoreHarness:
+    """Return a store with a year's past: three traded and closed, one cancelled, then 401 days, then a young one."""
+    found = StoreHarness(connection.open_writer(path))
+    executor = a_peer(Role.EXECUTOR)
+    for number, symbol in enumerate(("EURUSD", "GBPUSD", "USDJPY")):
+        found.closed(executor, f"p{number}", symbol=symbol)
+    gone = found.pending(symbol="USDCAD")
+    found.tell(a_peer(Role.PILOT), messages.Cancel(intent_id=gone.id, operator="me", reason="no"))
+    tell_all(found)
+    found.clock.advance((DAYS + 1) * 86_400)
+    found.closed(executor, "young", symbol="USDCHF")
+    return found
+
+
+def tell_all(store: StoreHarness) -> None:
+    """Say that every alert was delivered."""
+    through = store.db.execute("SELECT max(seq) FROM alerts").get
+    everything = ("info", "warning", "error")
+    store.tell(a_peer(Role.ALERTS), AlertsDelivered(through_seq=through, channel="none", levels=everything))
+
+
+def counts(db: apsw.Connection) -> dict[str, int]:
+    return {table: int(str(db.execute(f"SELECT count(*) FROM {table}").get)) for table in TABLES}  # noqa: S608
+
+
+def archives(path: Path) -> list[Path]:
+    return sorted(path.parent.glob("decisions-archive-*.db"))
+
+
+def there(path: Path) -> dict[str, int]:
+    """Return how many rows of each table all archives hold."""
+    found = dict.fromkeys(TABLES, 0)
+    for one in archives(path):
+        db = archived.open_archive(one)
+        found = {table: found[table] + many for table, many in counts(db).items()}
+        db.close()
+    return found
+
+
+def move_all(store: StoreHarness, path: Path) -> None:
+    archivist = Archivist(store.db, path, DAYS)
+    while archivist.step(store.clock.now()):
+        pass
+
+
+def proof(path: Path) -> list[str]:
+    reader = Reader(path)
+    try:
+        return verify.verify_chain(reader) + verify.verify_orders(reader)
+    finally:
+        reader.close()
+
+
+# ── what must not go ────────────────────────────────────────────────────────
+
+
+def test_nothing_young_and_nothing_at_all_when_it_is_off(store: StoreHarness, path: Path) -> None:
+    before = counts(store.db)
+    Archivist(store.db, path, 0).rest(store.clock.now(), 1e9)
+    assert Archivist(store.db, path, DAYS).step(store.clock.now() - timedelta(days=2)) == 0
+    assert counts(store.db) == before
+    assert archives(path) == []
+
+
+def test_an_open_position_and_all_after_it_stay_however_old(path: Path) -> None:
+    store = StoreHarness(connection.open_writer(path))
+    executor = a_peer(Role.EXECUTOR)
+    store.closed(executor, "p1", symbol="EURUSD")
+    kept = store.opened(executor, "p2", symbol="GBPUSD")
+    store.closed(executor, "p3", symbol="USDJPY")
+    store.clock.advance(1_000 * 86_400)
+    store.pending(symbol="USDCHF")
+    move_all(store, path)
+    assert store.intent(kept.id).status is Status.OPENED
+    assert store.read.order(kept.id) is not None
+    assert len(store.read.transitions(kept.id)) == 6
+    assert there(path)["intents"] == 1
+    assert proof(path) == []
+
+
+def test_an_alert_that_nobody_was_told_stays(path: Path) -> None:
+    store = StoreHarness(connection.open_writer(path))
+    store.closed(a_peer(Role.EXECUTOR))
+    store.clock.advance(1_000 * 86_400)
+    store.pending(symbol="USDCHF")
+    before = counts(store.db)["alerts"]
+    move_all(store, path)
+    assert (counts(store.db)["alerts"], there(path)["alerts"]) == (before, 0)
+    assert there(path)["intents"] == 1
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("DELETE FROM transitions WHERE seq > (SELECT max(through_seq) FROM archive_anchors)", "append-only"),
+        ("DELETE FROM orders", "orders are never deleted"),
+        ("DELETE FROM alerts", "alerts are never deleted"),
+        ("DELETE FROM intents WHERE status = 'closed'", "whose journal was archived|FOREIGN KEY"),
+        ("UPDATE archive_anchors SET through_seq = (SELECT max(seq) FROM transitions)", "moves forward only"),
+        ("UPDATE archive_anchors SET through_seq = through_seq + 1", "moves forward only"),
+        ("DELETE FROM archive_anchors", "never deleted"),
+        (
+            "INSERT OR REPLACE INTO archive_anchors SELECT file, at, through_seq, '', 0, 0, 0, 0, '' "
+            "FROM archive_anchors",
+            "not its last one",
+        ),
+    ],
+)
+def test_whoever_else_deletes_is_refused(store: StoreHarness, path: Path, statement: str, message: str) -> None:
+    move_all(store, path)
+    with pytest.raises(apsw.ConstraintError, match=message):
+        store.db.execute(statement)
+
+
+def test_an_archive_that_holds_other_rows_takes_nothing(store: StoreHarness, path: Path) -> None:
+    Archivist(store.db, path, DAYS)._copy(path.with_name("decisions-archive-2026.db"), {})
+    db = apsw.Connection(str(path.with_name("decisions-archive-2026.db")))
+    kinds = [row[0] for row in store.db.execute("SELECT name FROM pragma_table_info('transitions') ORDER BY cid")]
+    db.execute(f"CREATE TABLE transitions ({', '.join(kinds)}, PRIMARY KEY (seq))")
+    db.execute(f"INSERT INTO transitions VALUES (1, {', '.join(['?'] * 12)})", ["x"] * 12)  # noqa: S608
+    db.close()
+    before = counts(store.db)
+    with pytest.raises(ArchiveRefused, match="holds another row of transitions for 1"):
+        move_all(store, path)
+    assert counts(store.db) == before
+    foreign = path.with_name("decisions-archive-2026.db")
+    foreign.unlink()
+    other = apsw.Connection(str(foreign))
+    other.execute("CREATE TABLE theirs (x)")
+    other.close()
+    with pytest.raises(ArchiveRefused, match="is no archive of ours"):
+        move_all(store, path)
+    assert counts(store.db) == before
+
+
+def test_trouble_with_the_archive_is_told_and_stops_nothing(store: StoreHarness, path: Path) -> None:
+    path.with_name("decisions-archive-2026.db").mkdir()
+    archivist, before = Archivist(store.db, path, DAYS), counts(store.db)
+    archivist.rest(store.clock.now(), 0.0)
+    assert counts(store.db) == before
+    path.with_name("decisions-archive-2026.db").rmdir()
+    archivist.rest(store.clock.now(), archive.TROUBLE_S - 1)
+    assert counts(store.db) == before, "not yet tried again"
+    archivist.rest(store.clock.now(), archive.TROUBLE_S)
+    assert there(path)["intents"] == 4
+
+
+def test_a_time_in_which_it_may_be_needed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text("[store]\narchive_after_days = 89\n")
+    with pytest.raises(
+        load.ConfigError, match=r"archive_after_days was 89; allowed: 0 .nothing is moved., or at least 90"
+    ):
+        load.settings(str(tmp_path / "p.toml"))
+
+
+# ── what goes, goes once ────────────────────────────────────────────────────
+
+
+def test_what_ended_long_ago_is_in_the_archive_and_the_chain_holds_across(store: StoreHarness, path: Path) -> None:
+    before = counts(store.db)
+    move_all(store, path)
+    after, moved = counts(store.db), there(path)
+    assert {table: after[table] + moved[table] for table in TABLES} == before
+    assert (after["intents"], moved["intents"], moved["orders"]) == (1, 4, 3)
+    assert [one.name for one in archives(path)] == ["decisions-archive-2026.db"]
+    assert proof(path) == []
+    reader = Reader(path)
+    anchor = archived.anchors(reader)[0]
+    assert (anchor.through_seq, anchor.arrows, anchor.intents) == (moved["transitions"], moved["transitions"], 4)
+    reader.close()
+
+
+def test_pilot_says_where_an_archived_intent_is(
+    store: StoreHarness, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [one.id for one in store.read.intents(status="cancelled")]
+    move_all(store, path)
+    store.db.close()
+    monkeypatch.setenv("PILOT_DATA", str(path.parent))
+    monkeypatch.setenv("PILOT_PROFILE", "paper")
+    shown = pilot("show", ids[0][:10])
+    assert shown.returncode == 1
+    assert f"intent {ids[0]} ended as cancelled and was archived in decisions-archive-2026.db" in shown.stderr
+    said = pilot("verify")
+    assert said.returncode == 0, said
+    assert "decisions-archive-2026.db: 23 arrows" in said.stdout
+    assert "gone through" in said.stdout
+    archives(path)[0].rename(path.with_name("elsewhere"))
+    assert "not here: checked from its anchor on" in pilot("verify").stdout
+
+
+def test_a_known_bar_is_proposed_no_second_time(store: StoreHarness, path: Path) -> None:
+    move_all(store, path)
+    from tests.kit.builders import a_propose
+
+    ack = store.tell(a_peer(Role.SCANNER), a_propose(symbol="EURUSD"))
+    assert ack.outcome == "already"
+
+
+def test_the_figures_of_the_account_do_not_notice(store: StoreHarness, path: Path) -> None:
+    executor = a_peer(Role.EXECUTOR)
+    now = store.clock.now()
+    lines = store.gate.lines(store.read, now, 5_000_000, 5_000_000)
+    version, days = store.read.account_version(), store.read.account_days("PAPER-1")
+    assert days
+    move_all(store, path)
+    assert store.gate.lines(store.read, now, 5_000_000, 5_000_000) == lines
+    assert (store.read.account_version(), store.read.account_days("PAPER-1")) == (version, days)
+    store.closed(executor, "after", symbol="AUDUSD")
+    assert proof(path) == []
+
+
+def test_steps_are_bounded_and_an_intent_across_two_is_whole_again(
+    store: StoreHarness, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "ARROWS_MAX", 3)
+    monkeypatch.setattr(archive, "ALERTS_MAX", 1)
+    archivist, before = Archivist(store.db, path, DAYS), counts(store.db)
+    while moved := archivist.step(store.clock.now()):
+        assert moved <= 3 + 1 + 3 * 3
+        assert proof(path) == [], "after every step"
+    assert there(path)["intents"] == 4
+    assert {table: counts(store.db)[table] + there(path)[table] for table in TABLES} == before
+
+
+def test_without_its_archive_the_journal_is_followed_from_the_anchor(store: StoreHarness, path: Path) -> None:
+    move_all(store, path)
+    aside = archives(path)[0].rename(path.with_name("elsewhere"))
+    assert proof(path) == []
+    reader = Reader(path)
+    assert archived.missing(reader) == ["decisions-archive-2026.db"]
+    reader.close()
+    aside.rename(path.with_name("decisions-archive-2026.db"))
+    db = apsw.Connection(str(archives(path)[0]))
+    db.execute("UPDATE transitions SET reason = 'x' WHERE seq = 2")
+    db.close()
+    assert "seq 2 was changed: its hash does not hold" in proof(path)
+
+
+def test_a_changed_anchor_and_a_cut_off_archive_are_found(store: StoreHarness, path: Path) -> None:
+    move_all(store, path)
+    store.db.execute("UPDATE archive_anchors SET intents = intents + 1")
+    assert proof(path) == ["the anchor of decisions-archive-2026.db was changed: its digest does not hold"]
+    db = apsw.Connection(str(archives(path)[0]))
+    db.execute("DELETE FROM transitions WHERE seq = (SELECT max(seq) FROM transitions)")
+    db.close()
+    assert any("is missing" in one for one in proof(path))
+
+
+def test_pages_that_were_freed_are_used_again(store: StoreHarness, path: Path) -> None:
+    move_all(store, path)
+    pages, free = store.db.pragma("page_count"), store.db.pragma("freelist_count")
+    assert int(str(free)) > 0
+    executor = a_peer(Role.EXECUTOR)
+    for number in range(2):
+        store.closed(executor, f"again{number}", symbol=("NZDUSD", "AUDUSD")[number])
+    assert store.db.pragma("page_count") == pages
+
+
+@pytest.mark.parametrize("point", ["before_archive", "after_archive", "before_archived", "after_archived"])
+def test_a_kill_in_the_middle_leaves_everything_once(store: StoreHarness, path: Path, point: str) -> None:
+    before, now = counts(store.db), store.clock.now()
+    store.db.close()
+    points = path.parent / "points"
+    points.mkdir()
+    failpoints.arm(points, f"store.{point}", "kill")
+
+    def go() -> int:
+        import os
+
+        return subprocess.run(
+            [sys.executable, "-c", STEP, str(path), now.isoformat()], cwd=load.ROOT, check=False,
+            env=os.environ | {"PILOT_FAILPOINTS": str(points)}, stderr=subprocess.DEVNULL,
+        ).returncode  # fmt: skip
+
+    assert go() == -signal.SIGKILL
+    assert proof(path) == [], "cut off, and still whole"
+    assert go() == 0
+    db = connection.open_writer(path)
+    after, moved = counts(db), there(path)
+    db.close()
+    assert {table: after[table] + moved[table] for table in TABLES} == before
+    assert moved["intents"] == 4
+    assert proof(path) == []
