@@ -10,6 +10,7 @@ import contextlib
 import random
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -56,7 +57,7 @@ RULES = rigs.RULES | {
 SETTINGS: Changes = {
     "scanner": {
         "timeframes": ["H4"], "sources": ["synthetic"], "model": "momentum", "settle_s": 20.0,
-        "bar_age_days_max": 30, "history_bars_min": 1_000,
+        "bar_age_days_max": 3_650, "history_bars_min": 1_000,
     },
     "executor": {"quiet_s": QUIET_S, "risk_per_trade_ratio": 0.0004},
     "monitor": {"backup_interval_s": 21_600.0, "backups_kept": 4, "janitor_interval_s": 2.0},
@@ -301,6 +302,11 @@ class Days:
         counts = self._rig.run.counts()
         self._done.intents = sum(counts.values())
         self._done.opened = counts.get("opened", 0) + counts.get("closed", 0)
+        with self._rig.run.reader() as reader:
+            why = Counter(
+                move.reason.partition(":")[0] for move in reader.journal() if move.event in ("reject", "fail", "cancel")
+            )
+        self._say(f"Ended without a position: {dict(why.most_common())}")
         run = self._rig.run_folder()
         self._done.files = footprint.files(self._rig.run.data, run, self._rig.run.points)
 
