@@ -45,7 +45,7 @@ DUE = timedelta(hours=3)  # so long after its end a day must have been told
 REST_S = 60.0
 QUIET_S = 3.0
 BROKER_AWAY_S = 0.8  # the longest that the broker stands still: well within the quiet period
-ROLES = ("store.1", "scanner.1", "llm.1", "executor.1", "monitor.1", "paper.1", "dashboard.1")
+ROLES = ("store.1", "scanner.1", "llm.1", "executor.1", "monitor.1", "paper.1", "dashboard.1", "alerts.1")
 EVENTS = {"kill": 10, "freeze": 6, "supervisor": 1, "everything": 1}
 CALM_PART = 0.25  # at the end of the run nobody is hurt: whoever leaks then is seen
 POSITIONS_KEPT = 40
@@ -74,7 +74,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     seconds: float
     seed: int
     is_hurt: bool = True
-    has_dashboard: bool = True
+    has_page: bool = True
 
 
 class Done(Struct, kw_only=True):
@@ -108,8 +108,8 @@ def live(asked: Asked) -> Done:
     folder = pipeline.new_folder("ps-")
     rules = _write_rules(folder)
     changes = SETTINGS | {"compliance": {"rules": str(rules)}}
-    if asked.has_dashboard:
-        changes["dashboard"] = {"port": pipeline.free_port()}
+    if asked.has_page:
+        changes |= {"dashboard": {"port": pipeline.free_port()}, "alerts": {}}
     try:
         with rigs.rigged(done.tally, strict=True, changes=changes) as rig:
             Days(asked, rig, rulebook.load(str(rules)), done).run()
@@ -133,8 +133,8 @@ class Days:
         self._offset = rig.run.folder / "offset"
         self._set(asked.begin)
         rig.run.env[OFFSET_ENV] = str(self._offset)
-        rig.wanted += asked.has_dashboard
-        self._roles = ROLES if asked.has_dashboard else ROLES[:-1]
+        rig.wanted += 2 * asked.has_page
+        self._roles = ROLES if asked.has_page else ROLES[:-2]
         self._began_s = time.monotonic()
         self._fed = 0
         self._wrong: set[str] = set()
