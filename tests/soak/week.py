@@ -1,4 +1,4 @@
-"""A pipeline that lives through days in minutes, is hurt, and is audited at each reset of the firm. Used by the soak run.
+"""A pipeline that lives through days in minutes, is hurt, and is audited at each reset. Used by the soak run.
 
 Time goes in leaps. Between them every clock runs as the machine's does; at a leap the wall clock of all processes jumps
 ahead in the same instant, and the prices with it. docs/testing.md says why not evenly faster.
@@ -46,12 +46,13 @@ REST_S = 60.0
 QUIET_S = 3.0
 BROKER_AWAY_S = 0.8  # the longest that the broker stands still: well within the quiet period
 ROLES = ("store.1", "scanner.1", "llm.1", "executor.1", "monitor.1", "paper.1", "dashboard.1", "alerts.1")
+HURT_EVERY_S = 6.0  # on the average, so that most lives are long enough to be compared
 EVENTS = {"kill": 10, "freeze": 6, "supervisor": 1, "everything": 1}
 CALM_PART = 0.25  # at the end of the run nobody is hurt: whoever leaks then is seen
 POSITIONS_KEPT = 40
 RULES = rigs.RULES | {
     "name": ('name = "e8-signature-50k"', 'name = "soak-rules"'),
-    # the paper broker books it at the close; where that is not known, the stricter reading counts, which is not to the cent
+    # as the paper broker does; where it is not known, the stricter reading counts, and that is not to the cent
     "commission": ('commission_booked = "unknown"', 'commission_booked = "close"'),
 }
 SETTINGS: Changes = {
@@ -189,7 +190,11 @@ class Days:
         target = edge - BEFORE
         while (left := target - self.now()) > timedelta() and not self._done.tally.findings:
             self._trade()
-            if self._asked.is_hurt and not self._is_calm():
+            if (
+                self._asked.is_hurt
+                and not self._is_calm()
+                and self._dice.random() < self._step_s() / self._hurt_every_s()
+            ):
                 self._hurt()
             self._rig.wait(lambda: False, self._dice.uniform(0.3, 1.7) * self._step_s())
             self._look()
@@ -200,6 +205,9 @@ class Days:
 
     def _step_s(self) -> float:
         return min(STEP_S, self._asked.seconds / 8)
+
+    def _hurt_every_s(self) -> float:
+        return max(self._step_s(), min(HURT_EVERY_S, self._asked.seconds / 40))
 
     def _is_calm(self) -> bool:
         return self.now() > self._asked.end - (self._asked.end - self._asked.begin) * CALM_PART
@@ -289,7 +297,9 @@ class Days:
             is_due = day.reset == own and day.ends_at <= due
             mine = [one for one in told if one["day"] == day.day and one["reset"] == day.reset]
             found = list(
-                ledger.faults(account, day, mine if day.reset == own else (), is_due=is_due, since=iso(self._asked.begin))
+                ledger.faults(
+                    account, day, mine if day.reset == own else (), is_due=is_due, since=iso(self._asked.begin)
+                )
             )
             for text in found:
                 self._rig.report("a day is right to the cent", f"{text} (seen {now})")

@@ -182,7 +182,9 @@ def test_a_day_waits_for_what_closed_while_nobody_looked() -> None:
     store.tick(60)
     assert told(store, "daily_summary") == [], "what the first look found closed is told after its sample"
     result = messages.PositionResult(closed_at=closed_at, net_profit_cents=-1_234, close_price="1.1", reason="stop")
-    store.tell(MONITOR, messages.PositionClosed(intent_id=intent.id, position_id=intent.position_id or "", result=result))
+    store.tell(
+        MONITOR, messages.PositionClosed(intent_id=intent.id, position_id=intent.position_id or "", result=result)
+    )
     look(store, 1)
     store.tick(60)
     (found,) = told(store, "daily_summary")
