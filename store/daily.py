@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from store.writer import Writer
 
 EVENT = "daily_summary"
-LOOK_S = 30.0
+LOOK = timedelta(seconds=30)  # by the wall clock, which goes on while a machine sleeps
 SETTLE = timedelta(minutes=5)  # a row of the broker's history may come two minutes late
 LOOKED_MIN = 2  # what one look found closed is told after its sample, and before the next one's
 UNSEEN = timedelta(hours=6)  # then a day is told although nobody looked at the account
@@ -33,13 +33,13 @@ class Summaries:
     """Remembers when it looked last; which days were told stands in the outbox."""
 
     def __init__(self) -> None:
-        self._looked_s = float("-inf")
+        self._looked_at: datetime | None = None
 
     def tick(self, writer: Writer) -> None:
         """Write the summary of every day that ended and was not told, oldest first."""
-        if writer.now_s - self._looked_s < LOOK_S:
+        if self._looked_at is not None and timedelta() <= writer.now - self._looked_at < LOOK:
             return
-        self._looked_s = writer.now_s
+        self._looked_at = writer.now
         for day in _due(writer):
             data = figures(writer, day)
             halts.alert(writer, STORE, "info", EVENT, _text(day, data), data=data)

@@ -57,8 +57,8 @@ RULES = rigs.RULES | {
 }
 SETTINGS: Changes = {
     "scanner": {
-        "timeframes": ["H4"], "sources": ["synthetic"], "model": "momentum", "settle_s": 20.0,
-        "bar_age_days_max": 3_650, "history_bars_min": 1_000,
+        "timeframes": ["D1", "H4"], "sources": ["synthetic"], "model": "momentum", "settle_s": 20.0,
+        "bar_age_days_max": 3_650, "history_bars_min": 400,
     },
     "executor": {"quiet_s": QUIET_S, "risk_per_trade_ratio": 0.0004},
     "monitor": {"backup_interval_s": 21_600.0, "backups_kept": 4, "janitor_interval_s": 2.0},
@@ -109,6 +109,8 @@ def live(asked: Asked) -> Done:
     folder = pipeline.new_folder("ps-")
     rules = _write_rules(folder)
     changes = SETTINGS | {"compliance": {"rules": str(rules)}}
+    if not asked.has_page:  # a short one: a single scan is enough
+        changes["scanner"] = changes["scanner"] | {"timeframes": ["D1"]}
     if asked.has_page:
         changes |= {"dashboard": {"port": pipeline.free_port()}, "alerts": {}}
     try:
@@ -157,6 +159,7 @@ class Days:
             if edge in self._ended:
                 self._pass_a_reset(edge)
         self._come_to_rest("the end")
+        self._rig.wait(self._all_told, REST_S)
         self._audit(iso(self._asked.end))
         self._count()
         if not self._done.tally.findings:
@@ -286,6 +289,16 @@ class Days:
                 return reader.account_days("PAPER-1", 1_000)
         except DatabaseRefused:
             return []
+
+    def _all_told(self) -> bool:
+        """Return whether each day that is due was summed up; while not, the clock goes on to the store's next look."""
+        own, due = firm_days.readings(self._rules)[0].label, iso(self.now() - DUE)
+        wanted = {day.day for day in self._days() if day.reset == own and day.ends_at <= due}
+        if wanted <= {str(one["day"]) for one in summaries(self._rig.run.data / "decisions.db")}:
+            return True
+        time.sleep(0.5)
+        self._leap(self.now() + timedelta(seconds=40))
+        return False
 
     def _audit(self, now: str) -> None:
         """Compare every day so far with the broker's own account."""
