@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Set somewhere, it makes every process compile the whole project at its start: half of the start, and of a recovery.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup start test accept chaos bench screenshots check format lock clean
+.PHONY: help setup start test accept chaos soak bench screenshots check format lock clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -36,6 +36,9 @@ accept: setup  ## decisions of a real small model and faults of another's server
 
 chaos: setup  ## kill anything at any moment and check that nothing is lost (MINUTES=m: storms; SWEEP=m; SEED=n; API=trader)
 	@$(BIN)/python -m tests.chaos.run $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SWEEP),--sweep $(SWEEP)) $(if $(SEED),--seed $(SEED)) $(if $(API),--api $(API))
+
+soak: setup  ## live through a week in an hour under random kills, and audit each day (MINUTES=m; DAYS=d; SEED=n)
+	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(DAYS),--days $(DAYS)) $(if $(SEED),--seed $(SEED))
 
 bench: setup  ## print start-up and recovery times, the gate's time, an order's round trip, what measuring costs, a day's requests, and what a pool of analysts clears
 	@$(BIN)/python -m tests.bench.startup

@@ -31,6 +31,7 @@ from config.settings import Settings
 
 SCAN_S_MAX = 600.0  # source: blueprint section 12, the scanner's subprocess
 RETRY_S = 60.0
+AWAKE_S = 5.0  # between two looks at the clock: after a sleep of the machine a bar may be long there
 RETRIES_MAX = 3
 REPORT_S_MAX = 10.0
 REPORT_CHARS_MAX = 2_000
@@ -84,7 +85,7 @@ class Scanner(actor.Actor):
                 await self._look(timeframe, schedule)
                 if self.link.stopping.is_set():
                     return
-            if await self.link.sleep(schedule.sleep_s(self.clock.now())):
+            if await self.link.sleep(schedule.sleep_s(self.clock.now(), AWAKE_S)):
                 return
 
     async def _look(self, timeframe: Interval, schedule: cadence.Schedule) -> None:

@@ -12,7 +12,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
-OFFSET_ENV = "PILOT_CLOCK_OFFSET"
+from config import load
+
+OFFSET_ENV = load.CLOCK_OFFSET
 
 
 class Clock(Protocol):

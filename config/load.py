@@ -25,6 +25,7 @@ RULES = ROOT / "config" / "rules"
 SOCKET_PATH_BYTES_MAX = 107
 TOML_BYTES_MAX = 1_000_000
 READ_ONLY = "PILOT_READONLY"
+CLOCK_OFFSET = "PILOT_CLOCK_OFFSET"  # read by bus.clock; of tests only
 SECRET_ENDINGS = ("KEY", "PASSWORD", "SECRET", "TOKEN")
 SECRET_CHARS_MIN = 8
 ARCHIVE_DAYS_MIN = 90  # far beyond whatever a firm's day, a resend or a broker's history still asks for
@@ -70,6 +71,11 @@ def checked(raw: dict[str, Any], path: Path) -> Settings:
 
 def _check_together(found: Settings, path: Path) -> None:
     """Refuse values that are each allowed but not together."""
+    if found.broker.is_live and os.environ.get(CLOCK_OFFSET):
+        raise ConfigError(
+            f"{path}: {CLOCK_OFFSET} is set and broker.kind is {found.broker.kind!r}; a clock that tests move is never "
+            "a live account's. Unset it"
+        )
     _check_panel(found, path)
     if found.llm.sl_volatility_min >= found.llm.sl_volatility_max:
         raise ConfigError(

@@ -192,7 +192,8 @@ class Monitor(Section, frozen=True, kw_only=True):
     flat_close_s: SecondsOrZero = 600.0
     janitor_interval_s: Seconds = 600.0
     backup_interval_s: Seconds = 21_600.0
-    backups_kept: Annotated[int, Meta(ge=1, le=1_000)] = 8
+    backups_kept: Annotated[int, Meta(ge=1, le=1_000)] = 8  # in each folder
+    backup_second_folder: OptionalPath = ""  # on another disk; it must exist
     requests_kept_for_trades: Annotated[int, Meta(ge=0, le=100_000)] = 400
 
 

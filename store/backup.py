@@ -1,12 +1,15 @@
 """Copy the database while it is in use, and prove that the copy is good. Run by the monitor's janitor and by pilot.
 
-Reads only: the copy is made by SQLite's backup API, checked, synced and renamed into place.
+Reads only: the copy is made by SQLite's backup API, checked, synced and renamed into place. A second folder, on another
+disk, gets a checked copy of the copy. When one was made says its name: file times change with whoever moves files.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import apsw
@@ -16,6 +19,8 @@ from bus.failpoints import reach
 from store import connection
 
 PAGES_A_STEP = 2_000
+NAME = "decisions-%Y%m%dT%H%M%SZ.db"
+PATTERN = "decisions-*.db"
 
 
 class BackupFailed(Exception):
@@ -32,12 +37,11 @@ def backup(source: Path, folder: Path, kept: int, clock: Clock) -> Path:
     Raises:
         BackupFailed: no space, an unreadable source, or a copy that does not pass its integrity check.
     """
-    name = f"decisions-{clock.now():%Y%m%dT%H%M%SZ}.db"
+    name = clock.now().astimezone(UTC).strftime(NAME)
     part, whole = folder / f"{name}.part", folder / name
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in folder.glob("decisions-*.db.part*"):  # of one that was killed
-            left.unlink(missing_ok=True)
+        _clear(folder)
         os.close(os.open(part, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         copy(source, part)
         reach("monitor.before_keep")  # syncing the checked copy and giving it its name
@@ -50,9 +54,59 @@ def backup(source: Path, folder: Path, kept: int, clock: Clock) -> Path:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise BackupFailed(f"backup of {source.name} into {folder}: {error}") from error
-    for old in sorted(folder.glob("decisions-*.db"))[:-kept]:
-        old.unlink(missing_ok=True)
+    _rotate(whole, kept)
     return whole
+
+
+def keep_second(made: Path, folder: Path, kept: int) -> bool:
+    """Copy a backup into a second folder, check it there, and keep the newest `kept`. False when it is there already.
+
+    The folder must exist: the place of a disk that is not mounted is not written to.
+
+    Raises:
+        BackupFailed: no such folder, no space, or what was written there is not good.
+    """
+    part, whole = folder / f"{made.name}.part", folder / made.name
+    try:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder} is not there; is the disk mounted?")
+        if whole.exists():
+            return False
+        _clear(folder)
+        reach("monitor.before_keep_second")  # a checked copy of the backup in the second folder
+        os.close(os.open(part, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        shutil.copyfile(made, part)
+        if (verdict := integrity(part)) != "ok":
+            raise Damaged(f"the copy is damaged: {verdict}")
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.rename(whole)
+        connection.sync_folder(folder)
+        reach("monitor.after_keep_second")
+    except (OSError, connection.DatabaseRefused, Damaged) as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise BackupFailed(f"copy of {made.name} into {folder}: {error}") from error
+    _rotate(whole, kept)
+    return True
+
+
+def found(folder: Path) -> list[tuple[datetime, Path]]:
+    """Return the backups of a folder with the times at which they were made, oldest first. Other files are left out."""
+    made = []
+    for path in folder.glob(PATTERN):
+        with contextlib.suppress(ValueError):
+            made.append((datetime.strptime(path.name, NAME).replace(tzinfo=UTC), path))
+    return sorted(made)
+
+
+def age_s(folder: Path, now: datetime) -> float | None:
+    """Return how old the newest backup of a folder is, in seconds; None without one. Ones from the future do not count.
+
+    They were made while the clock was wrong, and would hold up the next one until that time comes.
+    """
+    ages = [age for at, _ in found(folder) if (age := (now - at).total_seconds()) > -1.0]
+    return max(0.0, min(ages)) if ages else None
 
 
 def integrity(path: Path) -> str:
@@ -72,6 +126,10 @@ def copy(source: Path, target: Path) -> None:
     writer = apsw.Connection(str(target))
     try:
         reach("monitor.before_copy")  # copying the database page by page
+        # One snapshot for all steps: else each commit of the store begins the copy anew, and it may never end. Writers
+        # do not wait for it; what they write meanwhile stays in the log.
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM sqlite_schema").get  # noqa: B018 - the snapshot is taken here
         with writer.backup("main", reader, "main") as copying:
             while not copying.done:
                 copying.step(PAGES_A_STEP)
@@ -83,3 +141,16 @@ def copy(source: Path, target: Path) -> None:
     finally:
         writer.close()
         reader.close()
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a kill left of an unfinished copy."""
+    for left in folder.glob(f"{PATTERN}.part*"):
+        left.unlink(missing_ok=True)
+
+
+def _rotate(newest: Path, kept: int) -> None:
+    """Remove all backups but this one and the newest others, `kept` in all."""
+    others = [path for _, path in found(newest.parent) if path != newest]
+    for old in others[: max(0, len(others) - (kept - 1))]:
+        old.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """The summary of each firm's day, written into the outbox once the day is over. Part of the store process; at its tick.
 
-From the database only, right to the cent. A few minutes are left to what is told late; a day that ended while the store
-was down is summed up at its next tick. Decides nothing about trading.
+From the database only, right to the cent. A few minutes are left to what is told late, and the account must have been
+looked at since: a position that closed while nobody looked belongs to its day. Decides nothing about trading.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from store.writer import Writer
 
 EVENT = "daily_summary"
-LOOK_S = 30.0
+LOOK = timedelta(seconds=30)  # by the wall clock, which goes on while a machine sleeps
 SETTLE = timedelta(minutes=5)  # a row of the broker's history may come two minutes late
+LOOKED_MIN = 2  # what one look found closed is told after its sample, and before the next one's
+UNSEEN = timedelta(hours=6)  # then a day is told although nobody looked at the account
 OLDEST = timedelta(days=7)  # of what is still worth telling
 
 
@@ -31,13 +33,13 @@ class Summaries:
     """Remembers when it looked last; which days were told stands in the outbox."""
 
     def __init__(self) -> None:
-        self._looked_s = float("-inf")
+        self._looked_at: datetime | None = None
 
     def tick(self, writer: Writer) -> None:
         """Write the summary of every day that ended and was not told, oldest first."""
-        if writer.now_s - self._looked_s < LOOK_S:
+        if self._looked_at is not None and timedelta() <= writer.now - self._looked_at < LOOK:
             return
-        self._looked_s = writer.now_s
+        self._looked_at = writer.now
         for day in _due(writer):
             data = figures(writer, day)
             halts.alert(writer, STORE, "info", EVENT, _text(day, data), data=data)
@@ -50,9 +52,11 @@ def _due(writer: Writer) -> list[AccountDay]:
     rows = writer.db.execute(
         f"SELECT {queries.columns(AccountDay)} FROM account_days d WHERE account_id = ?1 AND reset = ?2 "
         "AND ends_at <= ?3 AND ends_at > ?4 AND NOT EXISTS (SELECT 1 FROM alerts a WHERE a.event = ?5 "
-        "AND a.data ->> '$.day' = d.day) ORDER BY starts_at",
+        "AND a.data ->> '$.day' = d.day) AND (ends_at <= ?6 OR (SELECT count(*) FROM (SELECT 1 FROM equity_samples s "
+        "WHERE s.at >= strftime('%Y-%m-%dT%H:%M:%fZ', d.ends_at, ?7) LIMIT ?8)) >= ?8) ORDER BY starts_at",
         (
             writer.gate.account_id, first.label, clock.iso(writer.now - SETTLE), clock.iso(writer.now - OLDEST), EVENT,
+            clock.iso(writer.now - UNSEEN), f"+{SETTLE.total_seconds():.0f} seconds", LOOKED_MIN,
         ),
     ).fetchall()  # fmt: skip
     return [queries.record_of(AccountDay, row) for row in rows]

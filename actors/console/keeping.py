@@ -122,7 +122,9 @@ def backup(
 )
 def restore(
     reason: Reason,
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A backup. Default: the newest one.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A backup. Default: the newest of both folders.")
+    ] = None,
     accept_open: Annotated[
         bool, typer.Option("--accept-open", help="Also when positions are open or orders not settled.")
     ] = False,
@@ -143,7 +145,7 @@ def restore(
                 aside = restoring.go_on(path)
                 sys.stdout.write(f"ended the restore that was cut off; the former database is in {aside}\n")
                 return
-            prepared = restoring.prepare(file or _newest(), path)
+            prepared = restoring.prepare(file or _newest(settings.monitor.backup_second_folder), path)
         except RestoreRefused as error:
             asking.fail(str(error), asking.REFUSED)
         try:
@@ -195,11 +197,13 @@ def _folder() -> Path:
     return load.data_folder() / "backups"
 
 
-def _newest() -> Path:
-    found = sorted(_folder().glob("decisions-*.db"))
-    if not found:
-        asking.fail(f"{_folder()}: there is no backup", asking.REFUSED)
-    return found[-1]
+def _newest(second: str) -> Path:
+    """Return the newest backup of both folders; the first folder's where they are the same."""
+    folders = (*([Path(second)] if second else ()), _folder())
+    made = [(at, number, path) for number, folder in enumerate(folders) for at, path in backups.found(folder)]
+    if not made:
+        asking.fail(f"{' and '.join(str(one) for one in folders)}: there is no backup", asking.REFUSED)
+    return max(made)[2]
 
 
 @contextmanager

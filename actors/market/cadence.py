@@ -38,10 +38,13 @@ class Schedule:
         self._next[timeframe] = at
         return at - now
 
-    def sleep_s(self, now: datetime) -> float:
-        """Return how long to sleep until the next look, in seconds."""
-        self._slept_to = min(self._next.values())
-        return max(0.0, (self._slept_to - now).total_seconds())
+    def sleep_s(self, now: datetime, longest_s: float) -> float:
+        """Return how long to sleep until the next look, in seconds; at most `longest_s`, and then ask again."""
+        next_at = min(self._next.values())
+        wait_s = max(0.0, (next_at - now).total_seconds())
+        if wait_s <= longest_s:
+            self._slept_to = next_at
+        return min(wait_s, longest_s)
 
 
 def next_look(interval: Interval, now: datetime, *, settle_s: float, longest_s: float) -> datetime:

@@ -21,7 +21,7 @@ from bus import tallies
 from bus.clock import Clock, iso, parse
 from bus.vocabulary import OrderStatus, Role, Status
 from config.settings import Settings
-from store import gauges
+from store import backup, gauges
 from store.gauges import LEVELS, Gauges
 from store.queries import DatabaseRefused
 
@@ -197,10 +197,10 @@ class Metrics(Collector):
         for file, path in (("main", self._db_path), ("wal", self._db_path.with_name(self._db_path.name + "-wal"))):
             sizes.add_metric([file], _bytes(path))
         yield sizes
-        made_at = [made for path in self._backups.glob("decisions-*.db") if (made := _made_at(path)) is not None]
-        yield GaugeMetricFamily("pilot_backups", "Backups kept.", value=len(made_at))
-        if made_at:
-            age_s = max(0.0, now.timestamp() - max(made_at))
+        yield GaugeMetricFamily("pilot_backups", "Backups kept.", value=len(backup.found(self._backups)))
+        cadence_s = self._settings.monitor.backup_interval_s
+        yield GaugeMetricFamily("pilot_backup_interval_seconds", "How often a backup is made.", value=cadence_s)
+        if (age_s := backup.age_s(self._backups, now)) is not None:
             yield GaugeMetricFamily("pilot_backup_age_seconds", "Age of the newest backup.", value=age_s)
 
 
@@ -227,10 +227,3 @@ def _bytes(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _made_at(path: Path) -> float | None:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return None  # the janitor dropped it just now

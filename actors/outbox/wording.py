@@ -27,7 +27,8 @@ LINE_CHARS_MAX = 500
 GROUP_LINE_CHARS_MAX = 240
 SHOWN_MAX = {"info": 3, "warning": 5, "error": 8}  # of many alerts of one event, the newest
 TITLES = {
-    "attested": "Rules attested", "backup_failed": "Backup failed", "broker_login": "Broker refuses the login",
+    "attested": "Rules attested", "backup_failed": "Backup failed", "backup_overdue": "Backup overdue",
+    "broker_login": "Broker refuses the login",
     "broker_unreachable": "Broker unreachable", "clock": "Wall clock was set back", "day_declared": "Day declared",
     "day_unknown": "Start of the day unknown", "flattened": "Flattening", "integrity_failed": "Database is damaged",
     "llm_away": "Language model away", "llm_back": "Language model back", "llm_budget": "Language model budget spent",

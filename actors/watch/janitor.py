@@ -1,8 +1,13 @@
-"""The monitor's upkeep: sweeps of the store, backups of its database and integrity checks. Never touches the broker."""
+"""The monitor's upkeep: sweeps of the store, backups of its database and integrity checks. Never touches the broker.
+
+Copies are made in threads: neither beats nor sweeps wait for them, nor does the store. A second folder that hangs, such
+as one on a network, holds up only itself.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from pathlib import Path
 
 from loguru import logger
@@ -17,6 +22,7 @@ from store import backup
 from store.queries import DatabaseRefused
 
 ANSWER_S = 30.0
+OVERDUE = 2.0  # cadences: a backup that is older is told
 
 
 class Janitor:
@@ -28,6 +34,11 @@ class Janitor:
         self._clock = clock
         self._db_path = db_path
         self._folder = folder
+        second = settings.monitor.backup_second_folder
+        self._second = Path(second) if second else None
+        self._copying: asyncio.Task[None] | None = None  # into the second folder
+        self._second_at = clock.now()  # of the newest copy there that is known; it gets as much time as if just made
+        self._overdue: set[Path] = set()  # folders of which that was told
 
     async def run(self) -> None:
         """Make rounds until the process is asked to stop."""
@@ -47,12 +58,49 @@ class Janitor:
         reach("monitor.after_sweep")
         if self.is_backup_due():
             await self._back_up()
+        self._copy_to_second()
+        await self._tell_overdue()
 
     def is_backup_due(self) -> bool:
         """Return whether the newest backup is older than the interval, or there is none."""
-        made_at = [path.stat().st_mtime for path in self._folder.glob("decisions-*.db")]
-        age_s = self._clock.now().timestamp() - max(made_at, default=0.0)
-        return age_s >= self._settings.monitor.backup_interval_s
+        age_s = backup.age_s(self._folder, self._clock.now())
+        return age_s is None or age_s >= self._settings.monitor.backup_interval_s
+
+    def _copy_to_second(self) -> None:
+        """Begin to copy the newest backup to the second folder, unless a copy is under way."""
+        if self._copying is not None:
+            if not self._copying.done():
+                return
+            self._copying.result()  # what nobody expected ends the process, as anywhere
+        made = backup.found(self._folder)
+        if self._second is None or not made:
+            return
+        self._copying = asyncio.create_task(self._keep_second(*made[-1], self._second), name="second backup")
+
+    async def _keep_second(self, made_at: datetime, made: Path, folder: Path) -> None:
+        kept = self._settings.monitor.backups_kept
+        try:
+            is_new = await asyncio.to_thread(backup.keep_second, made, folder, kept)
+        except backup.BackupFailed as error:
+            await self._tell("backup_failed", str(error))
+            return
+        self._second_at = made_at
+        if is_new:
+            logger.info("Copied {} to {}", made.name, folder)
+
+    async def _tell_overdue(self) -> None:
+        """Tell once of each folder whose newest backup is older than two cadences. Never touches the second folder."""
+        now, limit_s = self._clock.now(), OVERDUE * self._settings.monitor.backup_interval_s
+        ages: dict[Path, float | None] = {self._folder: backup.age_s(self._folder, now)}
+        if self._second is not None:
+            ages[self._second] = (now - self._second_at).total_seconds()
+        for folder, age_s in ages.items():
+            if age_s is None or age_s <= limit_s:
+                self._overdue.discard(folder)
+            elif folder not in self._overdue:
+                self._overdue.add(folder)
+                text = f"the newest good backup in {folder} is {age_s / 3_600:.1f} hours old; one is made every "
+                await self._tell("backup_overdue", f"{text}{limit_s / OVERDUE / 3_600:.1f}")
 
     async def _back_up(self) -> None:
         kept = self._settings.monitor.backups_kept

@@ -75,8 +75,8 @@ class Histories(Struct, frozen=True, kw_only=True):
 def read(data: Path, acks: Path) -> Histories:
     """Read all three. `data` is the pipeline's data folder, `acks` that of the processes' own logs."""
     answered = tuple(line for path in sorted(acks.glob("*.jsonl")) for line in _lines(path))
-    ledger = _with_parts(data / "paper" / "ledger.jsonl")
-    account = _with_parts(data / "paper" / "account.jsonl")
+    ledger = with_parts(data / "paper" / "ledger.jsonl")
+    account = with_parts(data / "paper" / "account.jsonl")
     db = connection.open_reader(data / "decisions.db")
     try:
         return _with_store(Reader.over(db), db, answered, ledger, account)
@@ -179,7 +179,7 @@ def _placed(account: list[Any]) -> list[Placed]:
     ]
 
 
-def _with_parts(path: Path) -> list[Any]:
+def with_parts(path: Path) -> list[Any]:
     """Return the lines of a file and of all its parts that were put aside, oldest first; none may be missing."""
     for _ in range(READS_MAX):
         parts = journal.parts(path)

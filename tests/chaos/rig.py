@@ -391,6 +391,7 @@ def rigged(
     for name, values in (changes or {}).items():
         sections.setdefault(name, {}).update(values)
     folder = pipeline.new_folder("pr-")
+    sections["monitor"].setdefault("backup_second_folder", str(folder))
     try:
         if not strict:
             sections["compliance"] = {"rules": str(_write_rules(folder))}

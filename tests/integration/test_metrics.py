@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -20,7 +20,7 @@ from bus.messages import Peer
 from bus.tallies import Name, Tallies
 from bus.vocabulary import Role, State
 from config import load
-from store import connection
+from store import backup, connection
 from tests.kit.builders import a_day, a_peer, a_propose, a_result, a_sample
 from tests.kit.store import StoreHarness, a_verdict, an_opening
 
@@ -262,10 +262,9 @@ def test_every_reading_of_the_firms_day_has_its_requests(desk: Desk) -> None:
 def test_backups_and_files_show_their_age_and_size(desk: Desk) -> None:
     assert "pilot_backup_age_seconds" not in desk.scrape()
     desk.backups.mkdir()
-    for name, age_s in (("decisions-1.db", 7_200), ("decisions-2.db", 3_600), ("decisions-3.db.part", 5)):
-        (desk.backups / name).write_text("x")
-        made_at = desk.clock.now().timestamp() + 1 - age_s
-        os.utime(desk.backups / name, (made_at, made_at))
+    now = desk.clock.now() + timedelta(seconds=1)
+    for ending, age_s in (("", 7_200), ("", 3_600), (".part", 5)):
+        (desk.backups / f"{now - timedelta(seconds=age_s):{backup.NAME}}{ending}").write_text("x")
     found = desk.scrape()
     assert (found["pilot_backups"], found["pilot_backup_age_seconds"]) == (2, 3_600)
     assert found['pilot_database_bytes{file="main"}'] == desk.path.stat().st_size

@@ -38,6 +38,15 @@ def refused(tmp_path: Path, toml: str | bytes) -> str:
     return str(error.value).replace(str(tmp_path) + "/", "")
 
 
+def test_a_clock_that_tests_move_is_refused_for_a_live_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(load.CLOCK_OFFSET, str(tmp_path / "offset"))
+    for kind in ("platform", "trader"):
+        found = refused(tmp_path, f"[broker]\nkind = '{kind}'")
+        assert found.startswith(f"mine.toml: PILOT_CLOCK_OFFSET is set and broker.kind is '{kind}'"), found
+    (tmp_path / "paper.toml").write_text("[broker]\nkind = 'paper'")
+    assert load.settings(str(tmp_path / "paper.toml")).broker.kind == "paper"
+
+
 # ── profiles ────────────────────────────────────────────────────────────────
 
 

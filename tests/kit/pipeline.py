@@ -63,6 +63,7 @@ class Pipeline:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.has_dashboard = "dashboard" in changes
+        self.has_alerts = "alerts" in changes
         self.dashboard_port = int(changes.get("dashboard", {}).get("port", 0))
         self.profile = self._write_profile(changes)
         self.env = os.environ | {
@@ -82,11 +83,12 @@ class Pipeline:
     def start(self, *arguments: str, command: str = "supervisor") -> subprocess.Popen[bytes]:
         """Start `supervisor ...` or `honcho start ...` in the foreground of its own group.
 
-        Without settings of its own the dashboard stays out, and the process of the alerts always: no order depends on
-        them, they cost every start, and they have tests of their own.
+        Without settings of their own the dashboard and the process of the alerts stay out: no order depends on them,
+        they cost every start, and they have tests of their own.
         """
-        without = "alerts=0" if self.has_dashboard else "alerts=0,dashboard=0"
-        arguments += ("-c" if command == "honcho" else "--scale", without)
+        out = {"alerts=0": self.has_alerts, "dashboard=0": self.has_dashboard}
+        if without := ",".join(name for name, is_there in out.items() if not is_there):
+            arguments += ("-c" if command == "honcho" else "--scale", without)
         with self._log.open("ab") as log:
             self.root = subprocess.Popen(
                 [str(BIN / command), *arguments],

@@ -142,6 +142,8 @@ def test_a_day_is_summed_up_once_from_the_rows_alone_and_right_to_the_cent() -> 
     )
     store.tick((ends_at - store.clock.now()).total_seconds() + 299)
     assert told(store, "daily_summary") == [], "what comes late has five minutes"
+    look(store, 60)
+    look(store, 30)
     store.tick(60)
     (found,) = told(store, "daily_summary")
     wanted = {
@@ -158,6 +160,45 @@ def test_a_day_is_summed_up_once_from_the_rows_alone_and_right_to_the_cent() -> 
         store.tick(60)
     assert len(told(store, "daily_summary")) == 1
     assert parse(iso(starts_at)) < parse(iso(ends_at))
+
+
+def look(store: StoreHarness, later_s: float) -> None:
+    """Look at the account as the monitor does, so much later."""
+    store.tick(later_s)
+    store.tell(MONITOR, messages.SampleEquity(sample=builders.a_sample(at=iso(store.clock.now()))))
+
+
+def test_a_day_waits_for_what_closed_while_nobody_looked() -> None:
+    store = StoreHarness()
+    day = store.gate.rules.readings[0].day_of(store.clock.now())
+    _, ends_at = store.gate.rules.readings[0].span_of(day)
+    keep_days(store.db, store.gate, store.clock.now())
+    intent, closed_at = store.opened(EXECUTOR), iso(store.clock.now())
+    store.tick((ends_at - store.clock.now()).total_seconds() + 3_600)  # the machine was off over the reset
+    store.restart()
+    store.tick()
+    assert told(store, "daily_summary") == [], "the position has closed, and nobody has looked"
+    look(store, 1)
+    store.tick(60)
+    assert told(store, "daily_summary") == [], "what the first look found closed is told after its sample"
+    result = messages.PositionResult(closed_at=closed_at, net_profit_cents=-1_234, close_price="1.1", reason="stop")
+    store.tell(
+        MONITOR, messages.PositionClosed(intent_id=intent.id, position_id=intent.position_id or "", result=result)
+    )
+    look(store, 1)
+    store.tick(60)
+    (found,) = told(store, "daily_summary")
+    assert (found["day"], found["trades"], found["net_profit_cents"]) == (day, 1, -1_234)
+
+
+def test_a_day_is_told_in_the_end_although_nobody_looks() -> None:
+    store = StoreHarness()
+    keep_days(store.db, store.gate, store.clock.now())
+    _, ends_at = store.gate.rules.readings[0].span_of(store.gate.rules.readings[0].day_of(store.clock.now()))
+    store.tick((ends_at - store.clock.now()).total_seconds() + 6 * 3_600 - 60)
+    assert told(store, "daily_summary") == []
+    store.tick(90)
+    assert len(told(store, "daily_summary")) == 1
 
 
 def test_a_day_that_ended_long_ago_is_not_told_any_more() -> None:

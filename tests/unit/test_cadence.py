@@ -69,7 +69,7 @@ def looks(clock: ManualClock, *timeframes: Interval, hours: float, longest_s: fl
         for timeframe in schedule.due(clock.now()):
             found.setdefault(timeframe, []).append(f"{clock.now():%a %H:%M:%S}")
             schedule.looked(timeframe, clock.now())
-        clock.advance(schedule.sleep_s(clock.now()))
+        clock.advance(schedule.sleep_s(clock.now(), 86_400.0))
     return found
 
 
@@ -96,10 +96,20 @@ def test_a_clock_that_stands_still_or_jumps_keeps_no_look_from_coming() -> None:
     now = at("2026-02-16T09:30")
     schedule.looked("H1", now)
     assert schedule.due(now) == []
-    assert schedule.sleep_s(now) == 1_820.0
+    assert schedule.sleep_s(now, 86_400.0) == 1_820.0
     assert schedule.due(now) == ["H1"], "it was slept for"
     schedule.looked("H1", now)
     assert schedule.due(now + timedelta(hours=5)) == ["H1"], "and so it is when the clock says so"
+
+
+def test_a_machine_that_slept_through_a_close_looks_when_it_wakes() -> None:
+    schedule, clock = Schedule(("H1",), settle_s=20.0, longest_s=14_400.0), ManualClock(at("2026-02-16T09:30"))
+    schedule.looked("H1", clock.now())
+    assert schedule.sleep_s(clock.now(), 5.0) == 5.0
+    clock.advance(5.0)
+    assert schedule.due(clock.now()) == [], "that was not slept for"
+    clock.jump(3 * 3_600.0)
+    assert schedule.due(clock.now()) == ["H1"]
 
 
 def test_a_retry_of_one_timeframe_does_not_hold_up_another() -> None:
@@ -108,7 +118,7 @@ def test_a_retry_of_one_timeframe_does_not_hold_up_another() -> None:
     assert schedule.due(now) == ["H1", "D1"], "the shortest first"
     schedule.looked("H1", now)
     assert schedule.looked("D1", now, again_s=60.0) == timedelta(seconds=60)
-    assert schedule.sleep_s(now) == 50.0
+    assert schedule.sleep_s(now, 86_400.0) == 50.0
     assert schedule.due(now) == ["H1"]
 
 

@@ -51,7 +51,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exposed]:
     settings = msgspec.structs.replace(usual, llm=llm)
     store = StoreHarness(connection.open_writer(folder / "decisions.db"))
     store.tell(a_peer(Role.MONITOR), messages.SampleEquity(sample=a_sample()))
-    (folder / "decisions-1.db").write_text("x")
+    (folder / "decisions-20261101T000000Z.db").write_text("x")
     rules = rulebook.load(settings.compliance.rules)
     metrics = Metrics(settings, rules, store.clock, db_path=folder / "decisions.db", backups=folder)
     found = [_exposed(family) for family in metrics.collect()]

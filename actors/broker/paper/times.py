@@ -3,7 +3,7 @@
 Run by the paper broker through `venue`. Three times, none of which goes back: the broker's clock, which clients see;
 the simulated time, which prices follow and which can be held; and the calendar of sessions, rollovers and spreads. The
 calendar is the broker's clock at speed 1, a clock of its own at another speed, and the bars' own times with bars.
-What passes while the process is down passes all the same, at the set speed.
+What passes while the process is down, or while the machine sleeps, passes all the same, at the set speed.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Times:
         self._monotonic = clock.monotonic()
         self._saved_ms = 0
         self._resume()
+        self._passed_ms = self._wall_ms  # up to where the wall clock has been counted
 
     @property
     def at_ms(self) -> int:
@@ -76,11 +77,11 @@ class Times:
 
     def pass_by(self) -> None:
         """Let time pass: what has passed since the last call is due."""
-        monotonic = self._clock.monotonic()
-        elapsed_ms = int(max(0.0, monotonic - self._monotonic) * 1_000 * self._speed)
-        self._monotonic = monotonic
-        self.now_ms()
-        self._fall_due(elapsed_ms)
+        monotonic, wall_ms = self._clock.monotonic(), self.now_ms()
+        # By the clock that went farther: while a machine sleeps, only the wall clock goes on, and the calendar with it.
+        elapsed_ms = max(0.0, 1_000 * (monotonic - self._monotonic), wall_ms - self._passed_ms)
+        self._monotonic, self._passed_ms = monotonic, wall_ms
+        self._fall_due(int(elapsed_ms * self._speed))
 
     def play(self, until_ms: int) -> None:
         """Let the prices come to a moment of their source, not beyond what is due."""
