@@ -20,6 +20,8 @@ from config import load
 from config.settings import Bus
 
 RETRY_S = 0.02  # while the store is away; a send costs nothing then
+ATTACH_S = 0.1  # after a connection was made, its pipe is there within this; until then we try so often:
+ATTACH_RETRY_S = 0.001
 
 
 class Link:
@@ -29,6 +31,7 @@ class Link:
         self.peer = peer
         self.clock = clock
         self.stopping = asyncio.Event()
+        self.welcomed = asyncio.Event()
         self.store_epoch = 0
         self.not_understood = 0
         self.receive: Callable[[messages.FromStore], None] | None = None
@@ -42,6 +45,7 @@ class Link:
         self._store: sockets.Socket | None = None
         self._connections: sockets.Connections | None = None
         self._connected = asyncio.Event()  # replaced by a new one at each connection
+        self._connected_at = float("-inf")
 
     def open(self) -> None:
         """Bind the inbox and connect to the store. Call inside the running loop."""
@@ -110,7 +114,7 @@ class Link:
             async with asyncio.timeout(deadline_s):
                 while True:
                     sent = self._send(frame, step)
-                    if await self._answered(answer, self._settings.resend_s if sent else RETRY_S):
+                    if await self._answered(answer, self._settings.resend_s if sent else self._retry_s()):
                         failpoints.reach(f"{self.peer.role}.after_ack_{step}")  # durable, and not yet acted upon
                         return answer.result()
         except TimeoutError as error:
@@ -134,7 +138,13 @@ class Link:
         if self._connections is not None and self._connections.made():
             self._connected.set()
             self._connected = asyncio.Event()
+            self._connected_at = self.clock.monotonic()
             self.beat_now()
+
+    def _retry_s(self) -> float:
+        """Return when to try again what could not be sent. libzmq tells of a connection before it can be used."""
+        is_fresh = self.clock.monotonic() - self._connected_at < ATTACH_S
+        return ATTACH_RETRY_S if is_fresh else RETRY_S
 
     async def beat_loop(self, make: Callable[[], messages.Beat]) -> None:
         """Send a beat every `beat_s`, and at once when wanted. Runs until cancelled."""
@@ -147,7 +157,7 @@ class Link:
             # Until the store has welcomed us, try often: start-up and recovery wait for this.
             wait_s = self._settings.beat_s
             if not sent or not self.store_epoch:
-                wait_s = min(wait_s, 0.05 if sent else RETRY_S)
+                wait_s = min(wait_s, 0.05 if sent else self._retry_s())
             try:
                 async with asyncio.timeout(wait_s):
                     await self._beat_wanted.wait()
@@ -181,6 +191,7 @@ class Link:
             if message.store_epoch != self.store_epoch:
                 logger.debug("Welcomed by store epoch {}", message.store_epoch)
             self.store_epoch = message.store_epoch
+            self.welcomed.set()
             self.beat_now()
         if self.receive is not None:
             self.receive(message)
