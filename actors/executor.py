@@ -50,7 +50,7 @@ class Executor(actor.Actor):
 
     @classmethod
     def warm_up(cls, settings: Settings) -> None:
-        transport.warm_up()
+        transport.warm_up(settings.broker)
         factory.warm_up(settings.broker)
         rulebook.load(settings.compliance.rules)
         password(settings)
@@ -123,7 +123,7 @@ class Executor(actor.Actor):
         while not self.link.stopping.is_set():
             if not self._work:
                 self._arrived.clear()
-                await self._wait_for_work()
+                await self._wait_for(self._arrived)
                 continue
             key, work = next(iter(self._work.items()))
             if work.order is None:
@@ -136,12 +136,14 @@ class Executor(actor.Actor):
             self._done += 1
             self.link.beat_now()
 
-    async def _wait_for_work(self) -> None:
-        arrived = asyncio.create_task(self._arrived.wait())
+    async def _wait_for(self, event: asyncio.Event) -> bool:
+        """Wait until something has happened. False when asked to stop meanwhile."""
+        happened = asyncio.create_task(event.wait())
         stopping = asyncio.create_task(self.link.stopping.wait())
-        await asyncio.wait((arrived, stopping), return_when=asyncio.FIRST_COMPLETED)
-        for task in (arrived, stopping):
+        await asyncio.wait((happened, stopping), return_when=asyncio.FIRST_COMPLETED)
+        for task in (happened, stopping):
             task.cancel()
+        return not self.link.stopping.is_set()
 
     async def _first_look(self, client: Account, reader: Reader) -> bool:
         """Read positions and history once, completely, before anything else. False when stopped meanwhile."""
@@ -179,9 +181,8 @@ class Executor(actor.Actor):
 
     async def _open_reader(self) -> Reader | None:
         """Open the store's database once the store has welcomed us: then it exists. None when stopped meanwhile."""
-        while not self.link.store_epoch:
-            if await self.link.sleep(0.02):
-                return None
+        if not await self._wait_for(self.link.welcomed):
+            return None
         while True:
             try:
                 return Reader(load.db_path(self.settings))

@@ -35,7 +35,7 @@ class Monitor(actor.Actor):
 
     @classmethod
     def warm_up(cls, settings: Settings) -> None:
-        transport.warm_up()
+        transport.warm_up(settings.broker)
         factory.warm_up(settings.broker)
         rulebook.load(settings.compliance.rules)
         password(settings)

@@ -71,6 +71,7 @@ class Actor:
 def main(kind: Callable[[Link, Settings, Clock], Actor]) -> NoReturn:
     """Run one actor for life and exit with a code of `ExitCode`."""
     role: Role = kind.role  # type: ignore[attr-defined]
+    _without_trio()
     lifeline = runtime.die_with_parent()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     try:
@@ -91,6 +92,11 @@ def main(kind: Callable[[Link, Settings, Clock], Actor]) -> NoReturn:
         code = ExitCode.LOCKED
     sys.stdout.flush()
     sys.exit(code)
+
+
+def _without_trio() -> None:
+    """Let nobody find trio: we run on asyncio, and httpcore would load all of it, a third of a start, where it is."""
+    sys.modules.setdefault("trio", None)  # type: ignore[arg-type]
 
 
 async def _live(

@@ -21,6 +21,8 @@ from config import load
 from config.settings import Bus
 
 RETRY_S = 0.02  # while the store is away; a send costs nothing then
+ATTACH_S = 0.1  # after a connection was made, its pipe is there within this; until then we try so often:
+ATTACH_RETRY_S = 0.001
 
 
 class _Asked:
@@ -45,6 +47,7 @@ class Link:
         self.peer = peer
         self.clock = clock
         self.stopping = asyncio.Event()
+        self.welcomed = asyncio.Event()
         self.store_epoch = 0
         self.not_understood = 0
         self.receive: Callable[[messages.FromStore], None] | None = None
@@ -57,6 +60,7 @@ class Link:
         self._inbox: sockets.Socket | None = None
         self._store: sockets.Socket | None = None
         self._connections: sockets.Connections | None = None
+        self._connected_at = float("-inf")
 
     def open(self) -> None:
         """Bind the inbox and connect to the store. Call inside the running loop."""
@@ -127,7 +131,7 @@ class Link:
                 # What was sent into the last moments of a store is lost: a new connection nudges, too, not only time.
                 asked.nudge = loop.create_future()
                 sent = self._send(frame, step)
-                wait_s = min(self._settings.resend_s if sent else RETRY_S, ends_s - loop.time())
+                wait_s = min(self._settings.resend_s if sent else self._retry_s(), ends_s - loop.time())
                 timer = loop.call_later(max(0.0, wait_s), asked.wake)
                 try:
                     await asked.nudge
@@ -145,7 +149,13 @@ class Link:
         if self._connections is not None and self._connections.made():
             for asked in self._waiting.values():
                 asked.wake()
+            self._connected_at = self.clock.monotonic()
             self.beat_now()
+
+    def _retry_s(self) -> float:
+        """Return when to try again what could not be sent. libzmq tells of a connection before it can be used."""
+        is_fresh = self.clock.monotonic() - self._connected_at < ATTACH_S
+        return ATTACH_RETRY_S if is_fresh else RETRY_S
 
     async def beat_loop(self, make: Callable[[], messages.Beat]) -> None:
         """Send a beat every `beat_s`, and at once when wanted. Runs until cancelled."""
@@ -158,7 +168,7 @@ class Link:
             # Until the store has welcomed us, try often: start-up and recovery wait for this.
             wait_s = self._settings.beat_s
             if not sent or not self.store_epoch:
-                wait_s = min(wait_s, 0.05 if sent else RETRY_S)
+                wait_s = min(wait_s, 0.05 if sent else self._retry_s())
             try:
                 async with asyncio.timeout(wait_s):
                     await self._beat_wanted.wait()
@@ -193,6 +203,7 @@ class Link:
             if message.store_epoch != self.store_epoch:
                 logger.debug("Welcomed by store epoch {}", message.store_epoch)
             self.store_epoch = message.store_epoch
+            self.welcomed.set()
             self.beat_now()
         if self.receive is not None:
             self.receive(message)

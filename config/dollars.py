@@ -1,6 +1,6 @@
-"""US dollars as text in the settings, and as whole millionths wherever they are added up. Pure.
+"""Money as people read it, and US dollars as whole millionths wherever prices of language models are added up. Pure.
 
-Used by the store and by the llm process: prices of language models are far below a cent a call.
+Used by every process: prices of language models are far below a cent a call, an account is in cents.
 """
 
 from __future__ import annotations
@@ -8,6 +8,11 @@ from __future__ import annotations
 from decimal import ROUND_CEILING, Decimal
 
 MICROS = 1_000_000
+
+
+def amount(cents: int) -> str:
+    """Return cents as an amount: -123456 becomes -1,234.56."""
+    return f"{'-' if cents < 0 else ''}{abs(cents) // 100:,}.{abs(cents) % 100:02d}"
 
 
 def micros(given: str) -> int:

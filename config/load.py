@@ -5,6 +5,7 @@ Used once by every process at start. Never logs or returns a secret unless it is
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -48,7 +49,13 @@ def settings(profile: str | None = None) -> Settings:
         ConfigError: no such profile, not TOML, unknown key, wrong type or value out of range.
     """
     path = profile_file(profile)
-    return checked(read_toml(path), path)
+    return _settings_in(path, _read_bytes(path))
+
+
+@functools.lru_cache(maxsize=4)
+def _settings_in(path: Path, content: bytes) -> Settings:
+    """Return the settings in these bytes. A spare reads the file again at its turn, but parses only what changed."""
+    return checked(toml(content, path), path)
 
 
 def profile_file(profile: str | None = None) -> Path:
@@ -162,25 +169,33 @@ def _check_panel(found: Settings, path: Path) -> None:
 
 
 class RulesFile(NamedTuple):
-    """A rule set's file as it was read: `fingerprint` is the sha256 of exactly the bytes that `raw` was read from."""
+    """A rule set's file as it was read: all of it speaks of exactly these bytes."""
 
     path: Path
-    raw: dict[str, Any]
-    fingerprint: str
+    content: bytes
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """The content as TOML has it. Raises ConfigError when it is none."""
+        return toml(self.content, self.path)
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of the content."""
+        return hashlib.sha256(self.content).hexdigest()
 
 
 def rules_file(name: str, folder: Path = RULES) -> RulesFile:
     """Return the file of a rule set: a name under config/rules, or the path of a TOML file. Nothing in it is judged.
 
     Raises:
-        ConfigError: no such file, unreadable, too large or not TOML.
+        ConfigError: no such file, unreadable or too large.
     """
     path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
     if not path.is_file():
         known = ", ".join(sorted(found.stem for found in folder.glob("*.toml"))) or "none"
         raise ConfigError(f"compliance.rules was {name!r}; there is no file {path}; known sets: {known}")
-    content = _read_bytes(path)
-    return RulesFile(path=path, raw=toml(content, path), fingerprint=hashlib.sha256(content).hexdigest())
+    return RulesFile(path, _read_bytes(path))
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -197,13 +197,19 @@ def _lock_database(path: Path, owner: str) -> None:
         raise load.ConfigError(f"store.db_path: cannot use {path}: {error.strerror}") from error
 
 
+def _warm_up(settings: Settings) -> None:
+    """Load what the first work would load, as a spare does before its turn. Raises ConfigError as the start would."""
+    connection.warm_up()
+    Gate.load(settings)
+
+
 def main() -> None:
     """Run the store and exit with a code of `ExitCode`."""
     lifeline = runtime.die_with_parent()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     os.umask(0o077)
     try:
-        was_spare = standby.wait_for_turn(Role.STORE, lambda _: connection.warm_up())
+        was_spare = standby.wait_for_turn(Role.STORE, _warm_up)
         peer = runtime.own_peer(Role.STORE)
         setproctitle(f"pilot: {peer.name}")
         (logs.rename if was_spare else logs.configure)(peer.name, load.data_folder() / "logs")

@@ -17,6 +17,7 @@ from bus import clock
 from bus.messages import ReserveOrder
 from bus.records import AccountDay, AccountMark, Certificate, Loss, LossLine
 from config import load
+from config.dollars import amount
 from config.settings import Settings
 from store import rules as rule_numbers
 from store.decisions import Refused
@@ -126,7 +127,8 @@ class Gate:
             )
             return
         if found.order_loss_cents != asked.plan.loss_cents or found.order_loss_cents <= 0:
-            yield f"the order's loss is {found.order_loss_cents}, that of its plan {asked.plan.loss_cents} cents"
+            planned = amount(asked.plan.loss_cents)
+            yield f"the order's loss is {amount(found.order_loss_cents)}, that of its plan {planned}"
         yield from _unaccounted(found, read)
         lines = self.lines(read, clock.parse(found.read_at), found.balance_cents, found.equity_cents)
         if isinstance(lines, str):
@@ -207,9 +209,10 @@ class Gate:
         if day.account_id != self.account_id:
             return f"it is of account {day.account_id}; the store's is {self.account_id}"
         if day.initial_balance_cents != initial_cents:
-            return f"the initial balance was {day.initial_balance_cents} cents; the rules say {initial_cents}"
+            return f"the initial balance was {amount(day.initial_balance_cents)}; the rules say {amount(initial_cents)}"
         if not 0 < day.start_balance_cents <= day.reference_cents:
-            return f"start {day.start_balance_cents}, reference {day.reference_cents} cents; 0 < start <= reference"
+            started = amount(day.start_balance_cents)
+            return f"start {started}, reference {amount(day.reference_cents)}; 0 < start <= reference"
         return ""
 
     def implausible_mark(self, mark: AccountMark, now: datetime) -> str:
@@ -258,7 +261,7 @@ def _line_faults(line: Line, said: LossLine, found: Certificate) -> Iterator[str
         if was != right:
             yield f"{line.name}: {what} was {was}; it is {right}"
     if worst <= line.stop_cents:
-        yield f"{line.name}: the worst case is {worst} cents; it must stay above {line.stop_cents}"
+        yield f"{line.name}: the worst case is {amount(worst)}; it must stay above {amount(line.stop_cents)}"
 
 
 def _unaccounted(found: Certificate, read: Reader) -> Iterator[str]:
@@ -285,7 +288,8 @@ def _unaccounted(found: Certificate, read: Reader) -> Iterator[str]:
         order = read.order(intent_id)
         planned = order.plan.loss_cents if order else 0
         if said[intent_id] < planned:
-            yield f"the order of intent {intent_id} can lose {planned} cents; the figures say {said[intent_id]}"
+            told = amount(said[intent_id])
+            yield f"the order of intent {intent_id} can lose {amount(planned)}; the figures say {told}"
 
 
 def _sum_of_losses(losses: tuple[Loss, ...]) -> int:

@@ -124,7 +124,8 @@ class Reader:
         try:
             yield
         finally:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # after some errors SQLite has rolled back itself
+                self._db.execute("ROLLBACK")
 
     # ── intents ─────────────────────────────────────────────────────────────
 

@@ -6,6 +6,7 @@ here. Judges no rule set; whoever trades does that when it loads it.
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Literal
@@ -120,7 +121,12 @@ class Rules(Struct, frozen=True):
 
 def read(name: str) -> Rules:
     """Return the numbers of a rule set: a name under config/rules, or the path of a TOML file. Raises ConfigError."""
-    file = load.rules_file(name)
+    return _rules_in(load.rules_file(name))
+
+
+@functools.lru_cache(maxsize=4)
+def _rules_in(file: load.RulesFile) -> Rules:
+    """Return the numbers in these bytes. A spare reads the file again at its turn, but parses only what changed."""
     found = load.convert({**file.raw, "fingerprint": file.fingerprint}, Rules, file.path)
     for reading in found.readings:
         try:

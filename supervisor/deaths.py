@@ -2,7 +2,7 @@
 
 Used by every supervisor. Each death is a command: sent again with the same id until the store has acked it. It is a
 short cut only: what is lost here is found by missed beats and by the successor's locks. What a supervisor has to tell
-people goes the same way into the outbox of alerts.
+people goes the same way into the outbox of alerts, and is kept until the store has it: see `untold`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from bus.errors import NotUnderstood
 from bus.messages import Peer
 from bus.vocabulary import Role
 from config.settings import Bus
+from supervisor import untold
 
 BACKLOG_MAX = 100
 RETRY_S = 0.05  # while the store is away; a send costs nothing then
@@ -39,6 +40,9 @@ class Deaths:
         self._waiting: OrderedDict[str, tuple[Peer | None, bytes]] = OrderedDict()  # None: nobody's death
         self._send_at = 0.0
         self._acks = acklog.open_log(me)
+        self._run_folder = run_folder
+        for identity, report in untold.read(run_folder):
+            self._add(identity, report, None)
 
     def add(self, peer: Peer, status: str) -> None:
         """Note a death. Nothing is noted of the store: it knows by its own start."""
@@ -46,14 +50,15 @@ class Deaths:
             self._on_known(peer)
             self._send_at = 0.0  # what it was told last may be lost with it
             return
-        self._add(messages.ChildExited(peer=peer, status=status), peer)
+        self._add(str(uuid_utils.uuid7()), messages.ChildExited(peer=peer, status=status), peer)
 
     def report(self, report: messages.Report) -> None:
         """Note what people are to be told."""
-        self._add(report, None)
-
-    def _add(self, body: messages.ChildExited | messages.Report, peer: Peer | None) -> None:
         identity = str(uuid_utils.uuid7())
+        untold.keep(self._run_folder, identity, report)
+        self._add(identity, report, None)
+
+    def _add(self, identity: str, body: messages.ChildExited | messages.Report, peer: Peer | None) -> None:
         frame = codec.encode(messages.Envelope(sender=self._me, id=identity, body=body))
         self._waiting[identity] = (peer, frame)
         if len(self._waiting) > BACKLOG_MAX:
@@ -95,6 +100,8 @@ class Deaths:
             peer, _ = self._waiting.pop(message.id)
             if peer is not None:
                 self._on_known(peer)
+            else:
+                untold.forget(self._run_folder, message.id)
             failpoints.reach("supervisor.after_take_ack")
 
     def _kind_of(self, identity: str) -> str:

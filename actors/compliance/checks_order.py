@@ -58,7 +58,7 @@ def stop_side(case: Case) -> Check:
     plan = case.plan
     problem = sizing.wrong_side(plan.side, plan.entry_price, plan.sl_price, plan.tp_price)
     if not problem and plan.loss_cents <= 0:
-        problem = f"a loss of {plan.loss_cents} cents at the stop is impossible"
+        problem = f"a loss of {amount(plan.loss_cents)} at the stop is impossible"
     text = problem or f"stop {plan.sl_price} and target {plan.tp_price} are on their sides of {plan.entry_price}"
     return said("stop_side", not problem, limit="protects", found=plan.sl_price, text=text)
 

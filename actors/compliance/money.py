@@ -1,8 +1,7 @@
-"""Money as people read it. Pure."""
+"""Money as the guard says it: the same words as everywhere, under the name its room knows. Pure."""
 
 from __future__ import annotations
 
+from config import dollars
 
-def amount(cents: int) -> str:
-    """Return cents as an amount: -123456 becomes -1,234.56."""
-    return f"{'-' if cents < 0 else ''}{abs(cents) // 100:,}.{abs(cents) % 100:02d}"
+amount = dollars.amount

@@ -6,6 +6,7 @@ it is. Only `load` touches a file, through `config.load`.
 
 from __future__ import annotations
 
+import functools
 from datetime import date, time
 from decimal import ROUND_FLOOR, Decimal
 from pathlib import Path
@@ -272,8 +273,13 @@ def load(name: str, folder: Path = config_load.RULES) -> RuleSet:
         ConfigError: no such file, not TOML, unknown or missing key, value out of range, values that contradict each
             other, or a value without a source.
     """
-    path, raw, fingerprint = config_load.rules_file(name, folder)
-    return msgspec.structs.replace(parse(raw, path), fingerprint=fingerprint)
+    return _rules_in(config_load.rules_file(name, folder))
+
+
+@functools.lru_cache(maxsize=4)
+def _rules_in(file: config_load.RulesFile) -> RuleSet:
+    """Return the rule set in these bytes. A spare reads the file again at its turn, but parses only what changed."""
+    return msgspec.structs.replace(parse(file.raw, file.path), fingerprint=file.fingerprint)
 
 
 def parse(raw: dict[str, Any], path: Path) -> RuleSet:

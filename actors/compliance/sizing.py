@@ -15,6 +15,7 @@ from msgspec import Struct
 from actors.compliance import conversion
 from actors.compliance.account import PendingRisk, PositionRisk
 from actors.compliance.conversion import DOWN, UP, NoRate, TwoSided
+from actors.compliance.money import amount
 from bus.vocabulary import Side
 
 CENTS = Decimal(100)
@@ -154,7 +155,7 @@ def size(
     if allowed < contract.volume_min:
         return Unsized(
             rule="volume_min",
-            reason=f"risk of {risk_cents} cents allows {wanted:.5f} lots of {contract.symbol}; "
+            reason=f"risk of {amount(risk_cents)} {account_currency} allows {wanted:.5f} lots of {contract.symbol}; "
             f"the smallest order is {contract.volume_min}",
         )
     jittered = _floor_to_step(DOWN.multiply(allowed, 1 - jitter_ratio), contract.volume_step)

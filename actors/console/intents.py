@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from actors.compliance import rulebook
 from actors.console import asking, finding, tables
 from actors.console import why as reasons
 from actors.console.options import AsJson
@@ -68,7 +69,9 @@ def why(
     with asking.database() as (settings, reader):
         pair = asked.upper()
         if pair in settings.symbols or (PAIR.fullmatch(pair) and not HEX.fullmatch(pair)):
-            found = reasons.of_symbol(reader, pair, settings=settings, now=now)
+            found = reasons.of_symbol(
+                reader, pair, settings=settings, rules=rulebook.load(settings.compliance.rules), now=now
+            )
         else:
             intent = finding.intent(reader, finding.full_id(reader, asked))
             found = reasons.of_intent(reader, intent, settings=settings, now=now)

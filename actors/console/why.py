@@ -11,7 +11,10 @@ from typing import Literal
 
 from msgspec import Struct
 
+from actors.compliance import day as firm_days
+from actors.compliance.day import FirmDay
 from actors.compliance.money import amount
+from actors.compliance.rulebook import RuleSet
 from actors.console import tables, text
 from bus.clock import iso, parse
 from bus.records import DecisionRecord, Halt, Order, TradeIntent, Transition, Worker
@@ -66,15 +69,17 @@ class Moment(Struct, frozen=True, kw_only=True):
         return self.reader.halts(iso(self.now))
 
 
-def of_symbol(reader: Reader, symbol: str, *, settings: Settings, now: datetime) -> Why:
-    """Return why a pair was traded today (UTC) or not: by its newest intent that is of today or still lives."""
+def of_symbol(reader: Reader, symbol: str, *, settings: Settings, rules: RuleSet, now: datetime) -> Why:
+    """Return why a pair was traded today or not: by its newest intent that is of the firm's day or still lives."""
     found = reader.intents(symbol=symbol, limit=SHOWN_MAX)
-    today = now.date().isoformat()
+    today = firm_days.firm_days(rules, now)[0]
+    begun = iso(today.starts_at)
     ended = (Status.CLOSED, Status.CANCELLED, Status.FAILED, Status.REJECTED)
     for intent in found:
-        if intent.trade_date == today or intent.created_at[:10] == today or intent.status not in ended:
+        if intent.trade_date == today.day or intent.created_at >= begun or intent.status not in ended:
             return of_intent(reader, intent, settings=settings, now=now)
-    return _no_intent(Moment(reader=reader, settings=settings, now=now), symbol, found[0] if found else None)
+    at = Moment(reader=reader, settings=settings, now=now)
+    return _no_intent(at, symbol, today, found[0] if found else None)
 
 
 def of_intent(reader: Reader, intent: TradeIntent, *, settings: Settings, now: datetime) -> Why:
@@ -127,15 +132,15 @@ def _answer(
 # ── before anybody decided ──────────────────────────────────────────────────
 
 
-def _no_intent(at: Moment, symbol: str, last: TradeIntent | None) -> Why:
-    today = at.now.date().isoformat()
+def _no_intent(at: Moment, symbol: str, today: FirmDay, last: TradeIntent | None) -> Why:
+    begun = iso(today.starts_at)
     facts, why = [], []
     if symbol not in at.settings.symbols:
         why.append(f"{symbol} is not among the settings' symbols")
         facts.append(Fact("symbols", ", ".join(at.settings.symbols)))
-    proposed = past.proposed_between(at.reader, f"{today}T00:00:00.000Z", iso(at.now + timedelta(seconds=1)))
+    proposed = past.proposed_between(at.reader, begun, iso(at.now + timedelta(seconds=1)))
     pairs = list(dict.fromkeys(one.symbol for one in proposed if one.source == "scanner"))
-    told = past.alerts_of(at.reader, "scanner", f"{today}T00:00:00.000Z")
+    told = past.alerts_of(at.reader, "scanner", begun)
     if pairs:
         why.append(f"the scanner proposed {', '.join(pairs[:SHOWN_MAX])} instead")
         facts.append(Fact("proposed today", ", ".join(pairs)))
@@ -148,7 +153,7 @@ def _no_intent(at: Moment, symbol: str, last: TradeIntent | None) -> Why:
     facts += [Fact("scanner said", f"{one.at} {one.event}: {text.line(one.text, REASON_CHARS_MAX)}") for one in told]
     if last is not None:
         facts.append(Fact("last intent", f"{last.id} of {last.trade_date}, {last.status}"))
-    said = f"No intent of {symbol} today, {today}: {'; '.join(why)}."
+    said = f"No intent of {symbol} today, {today.day} ({today.reset}): {'; '.join(why)}."
     return Why(symbol=symbol, intent_id=None, verdict="no_intent", said=said, facts=tuple(facts))
 
 

@@ -215,7 +215,7 @@ def _rebuilt(rules: RuleSet, look: Look, kept: Kept, stored: dict[str, AccountDa
         if isinstance(made, str):
             reasons.append(made)
         elif made.start_balance_cents <= 0:
-            reasons.append(f"rebuilding day {made.day} gave a balance of {made.start_balance_cents} cents")
+            reasons.append(f"rebuilding day {made.day} gave a balance of {amount(made.start_balance_cents)}")
         else:
             new.append(made)
             today[reading.label] = made

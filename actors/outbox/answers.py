@@ -75,7 +75,9 @@ class Answers:
         reader, now, wanted = Reader(self._path), self._clock.now(), rest.strip()
         try:
             if wanted.upper() in self._settings.symbols:
-                return wording.why(why.of_symbol(reader, wanted.upper(), settings=self._settings, now=now))
+                return wording.why(
+                    why.of_symbol(reader, wanted.upper(), settings=self._settings, rules=self._rules, now=now)
+                )
             ids = reader.intent_ids(wanted.lower()) if wanted else [one.id for one in reader.intents(limit=1)]
             intent = reader.intent(ids[0]) if len(ids) == 1 else None
             if intent is None:

@@ -98,7 +98,7 @@ def _ours(folder: Path, count: int) -> Row:
     folder.mkdir()
     toy = StandIn(folder)
     profile = folder / "bench.toml"
-    profile.write_text("[supervisor]\nbackoff_s = 0.01\nbackoff_s_max = 0.01\nrestarts_max = 100\n")
+    profile.write_text("[supervisor]\nstable_s = 0.01\nrestarts_max = 100\n")
     environment = {"PILOT_DATA": str(folder / "data"), "PILOT_RUN": str(folder), "PILOT_PROFILE": str(profile)}
     command = [sys.executable, "-c", OURS, str(toy.script), str(toy.notes)]
     with _running(command, folder, **environment):

@@ -52,6 +52,9 @@ NEVER: dict[str, str] = dict.fromkeys(
     workloads.both("pilot.pin", "pilot.unpin", "pilot.write_report"),
     "a file of the operator's about the ranking: it concerns no order, and no process waits for it"
 ) | dict.fromkeys(
+    workloads.both("supervisor.keep_report"),
+    "what people are told when a process is given up, which ends a run here; tests/unit/test_untold.py stops there",
+) | dict.fromkeys(
     (name for name in points.names() if name.startswith("dashboard.")),
     "the page reads; what an operator orders on it are the commands of pilot, which are swept",
 )  # fmt: skip

@@ -255,7 +255,7 @@ def test_an_open_intent_whose_position_is_nowhere_counts_with_its_order(store: S
     first = store.opened(executor, "p1")
     intent = store.executing(executor, symbol="GBPUSD")
     less = store.certificate(positions=(), unresolved=(Loss(id=first.id, loss_cents=4_999),))
-    refused(store, ask(store, executor, intent, less), "can lose 5000 cents; the figures say 4999")
+    refused(store, ask(store, executor, intent, less), "can lose 50.00; the figures say 49.99")
     store.tell(PILOT, messages.Resume(operator="ann", reason="looked"))
     certificate = store.certificate(positions=(), unresolved=(Loss(id=first.id, loss_cents=5_000),))
     assert certificate.lines[0].worst_cents == 4_990_000

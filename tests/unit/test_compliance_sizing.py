@@ -57,6 +57,12 @@ def test_volume_is_refused_with_the_rule(rule: str) -> None:
     assert found.reason
 
 
+def test_refusal_speaks_of_money_as_people_do() -> None:
+    found = sized(risk_cents=249)
+    assert isinstance(found, Unsized)
+    assert found.reason.startswith("risk of 2.49 USD allows")
+
+
 @pytest.mark.parametrize("quote", [("0", "1.1"), ("1.1", "1.0"), ("NaN", "1.1"), ("-1", "1.1"), ("1.0", "Infinity")])
 def test_impossible_quote_is_no_quote(quote: tuple[str, str]) -> None:
     assert isinstance(sized(quotes={"EURUSD": a_quote("EURUSD", *quote)}), Unsized)

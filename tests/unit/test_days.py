@@ -78,7 +78,7 @@ def test_rebuilt_balance_of_nothing_is_not_recorded() -> None:
     won = a_row(net_profit_cents=100, commission_cents=0)
     found = assess(balance_cents=100, closed=(won,))
     assert found.record is None
-    assert "gave a balance of 0 cents" in found.unknown
+    assert "gave a balance of 0.00" in found.unknown
 
 
 @pytest.mark.parametrize("cents", [100_000, -100_000, 1, -1])

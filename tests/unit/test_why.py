@@ -15,6 +15,7 @@ from bus.records import TradeIntent
 from bus.vocabulary import Role
 from config.settings import Settings
 from tests.kit.builders import a_peer, a_propose
+from tests.kit.compliance import the_rules
 from tests.kit.store import StoreHarness, a_verdict, an_opening
 
 LLM, EXECUTOR = a_peer(Role.LLM), a_peer(Role.EXECUTOR)
@@ -38,7 +39,7 @@ def of(store: StoreHarness, intent_id: str) -> Why:
 
 def of_symbol(store: StoreHarness, symbol: str = "EURUSD", **changes: Any) -> Why:
     settings = msgspec.structs.replace(SETTINGS, **changes)
-    return why.of_symbol(store.read, symbol, settings=settings, now=store.clock.now())
+    return why.of_symbol(store.read, symbol, settings=settings, rules=the_rules(), now=store.clock.now())
 
 
 def facts(found: Why) -> dict[str, str]:
@@ -86,6 +87,17 @@ def test_an_intent_of_yesterday_is_not_todays(store: StoreHarness) -> None:
     store.clock.advance(86_400)
     found = of_symbol(store)
     assert found.verdict == "no_intent" and intent.id in facts(found)["last intent"]
+
+
+def test_a_day_is_the_firms_and_begins_at_its_reset(store: StoreHarness) -> None:
+    store.clock.advance(15.5 * 3_600)  # 21:30 UTC of the 2nd, 23:30 in Athens
+    intent = store.pending(trade_date="2026-11-01")
+    store.tell(PILOT, messages.Cancel(intent_id=intent.id, operator="ann", reason="no"))
+    assert of_symbol(store).verdict == "cancelled"
+    store.clock.advance(3_600)  # the same day in UTC, the next one in Athens
+    found = of_symbol(store)
+    assert found.verdict == "no_intent"
+    assert "today, 2026-11-03 (00:00 Europe/Athens)" in found.said
 
 
 # ── waiting ─────────────────────────────────────────────────────────────────
