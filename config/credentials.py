@@ -30,7 +30,7 @@ def read(folder: Path) -> dict[str, str]:
             else may change, that is larger than `BYTES_MAX` or no text.
     """
     try:
-        entries = sorted(os.listdir(folder))
+        entries = sorted(entry.name for entry in folder.iterdir())
     except OSError as error:
         raise CredentialRefused(f"CREDENTIALS_DIRECTORY: cannot read {folder}: {error.strerror}") from error
     if len(entries) > FILES_MAX:

@@ -1,7 +1,7 @@
 """What a supervisor tells the service manager that started it: sd_notify's READY, STATUS, WATCHDOG and STOPPING.
 
 Used by the supervisor's loop, once a turn: a loop that hangs says nothing, and the manager restarts all. Silent without
-NOTIFY_SOCKET. Decides nothing about processes, and knows them only as slots. Source: sd_notify(3), sd_watchdog_enabled(3).
+NOTIFY_SOCKET. Decides nothing about processes, and knows them only as slots. Source: sd_notify(3).
 """
 
 from __future__ import annotations
