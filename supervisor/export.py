@@ -20,7 +20,7 @@ from bus.vocabulary import ExitCode, Role
 from config import load
 from config.load import ConfigError
 from config.settings import Settings
-from supervisor import formation, needs, procfile
+from supervisor import apart, formation, needs, procfile
 
 KINDS = ("systemd", "compose", "kubernetes")
 TEMPLATES = Path(__file__).parent / "templates"
@@ -114,6 +114,9 @@ def _filled(wanted: Wanted, path: Path, settings: Settings, roles: tuple[Role, .
 def _facts(wanted: Wanted, path: Path, settings: Settings, roles: tuple[Role, ...]) -> dict[str, Any]:
     limits = settings.supervisor
     secrets = needs.secrets(settings, lambda name: bool(load.optional_secret(name)))
+    by_tcp = wanted.kind == "kubernetes" and bool(apart.listen(settings))
+    if by_tcp:
+        secrets = secrets.without(needs.of_analysts(settings))
     published = Role.DASHBOARD in roles and not needs.is_loopback(settings.dashboard.host)
     return {
         "profile": _checked("--profile", path.stem, "-_."),
@@ -129,7 +132,7 @@ def _facts(wanted: Wanted, path: Path, settings: Settings, roles: tuple[Role, ..
             "--image", wanted.image or f"prop-firm-pilot:{metadata.version('prop-firm-pilot')}", "-_./:@"
         ),
         "analysts": wanted.analysts,
-        "analysts_inside": wanted.analysts,
+        "analysts_inside": 0 if by_tcp else wanted.analysts,
         "data": _checked("--data", str(wanted.data), "-_./"),
         "run": _checked("--run", str(wanted.run), "-_./"),
         "state": _below(wanted.data, Path("/var/lib")),
@@ -138,7 +141,11 @@ def _facts(wanted: Wanted, path: Path, settings: Settings, roles: tuple[Role, ..
         "secrets": secrets,
         "granted": secrets.granted,
         "published": published,
-        "ports": [{"name": "page", "port": settings.dashboard.port}] if published else [],
+        "ports": [
+            *([("page", settings.dashboard.port)] if published else []),
+            *([("store", apart.port(settings))] if by_tcp else []),
+        ],
+        "by_tcp": by_tcp,
         "port": settings.dashboard.port,
         "egress": needs.ports_out(settings),
         "pod_security": _POD_SECURITY,

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from config.load import ConfigError
-from config.settings import LlmEndpoint, Settings
+from config.settings import Broker, LlmEndpoint, Settings
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 TELEGRAM = ("PILOT_TELEGRAM_TOKEN", "PILOT_TELEGRAM_CHAT")
@@ -85,13 +85,14 @@ def is_loopback(host: str) -> bool:
 
 
 def ports_out(settings: Settings) -> tuple[int, ...]:
-    """Return the ports that are asked on other machines, in order: https, and whatever the addresses say."""
-    addresses = [settings.broker.base_url, *(spec.base_url for spec in endpoints(settings))]
-    found = {HTTPS}
-    for parts in map(urlsplit, addresses):
-        if parts.port is not None and not is_loopback(parts.hostname or ""):
-            found.add(parts.port)
-    return tuple(sorted(found))
+    """Return the ports that the pipeline asks on other machines, in order: https, and whatever the addresses say."""
+    return ports_of((settings.broker, *endpoints(settings)))
+
+
+def ports_of(places: Iterable[LlmEndpoint | Broker]) -> tuple[int, ...]:
+    """Return https and the ports of these addresses, but for those on the machine itself."""
+    parts = [urlsplit(place.base_url) for place in places]
+    return tuple(sorted({HTTPS, *(one.port for one in parts if one.port and not is_loopback(one.hostname or ""))}))
 
 
 def check_inside_image(settings: Settings) -> None:
