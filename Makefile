@@ -64,12 +64,15 @@ format: setup  ## format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-lock:  ## renew requirements.lock and requirements-bench.lock from pyproject.toml (needs uv)
+lock:  ## renew requirements.lock, those of the bench and of the image from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements.lock
 	uv pip compile pyproject.toml --extra dev --extra bench --universal --python-version 3.11 --generate-hashes \
 		--constraints requirements.lock \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements-bench.lock
+	uv pip compile pyproject.toml --extra image --universal --python-version 3.11 --generate-hashes \
+		--constraints requirements.lock \
+		--no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements-image.lock
 
 clean:  ## remove the virtual environment and caches, never data/
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -95,11 +95,14 @@ def die_with_parent() -> int | None:
     return int(given)
 
 
-def notify(text: str) -> None:
-    """Send an sd_notify datagram (`READY=1`, `WATCHDOG=1`, ...) to whoever started us; nothing when nobody listens."""
+def notify(text: str) -> bool:
+    """Send an sd_notify datagram (`READY=1`, `WATCHDOG=1`, ...) to whoever started us; nothing when nobody asked.
+
+    Return False when it could not be delivered now. A path that begins with @ is a name in the abstract namespace.
+    """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
-        return
+        return True
     if address.startswith("@"):
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as datagram:
@@ -107,4 +110,5 @@ def notify(text: str) -> None:
         try:
             datagram.sendto(text.encode(), address)
         except OSError:
-            return  # the supervisor is gone or busy: the lifeline and the next beat tell the rest
+            return False  # the supervisor is gone or busy: the lifeline and the next beat tell the rest
+    return True

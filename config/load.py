@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from config import credentials as folder_of_secrets
 from config.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +28,7 @@ SOCKET_PATH_BYTES_MAX = 107
 TOML_BYTES_MAX = 1_000_000
 READ_ONLY = "PILOT_READONLY"
 CLOCK_OFFSET = "PILOT_CLOCK_OFFSET"  # read by bus.clock; of tests only
+CREDENTIALS = "CREDENTIALS_DIRECTORY"  # systemd's name for a folder of secrets
 SECRET_ENDINGS = ("KEY", "PASSWORD", "SECRET", "TOKEN")
 SECRET_CHARS_MIN = 8
 ARCHIVE_DAYS_MIN = 90  # far beyond whatever a firm's day, a resend or a broker's history still asks for
@@ -291,10 +293,10 @@ def db_path(found: Settings) -> Path:
 
 
 def secret(name: str) -> str:
-    """Return the secret in environment variable `name`, else from `.env`.
+    """Return the secret `name`: from the environment, else the folder of credentials, else `.env`.
 
     Raises:
-        ConfigError: it is set nowhere, or `.env` can be read by others.
+        ConfigError: it is set nowhere, or a file that holds secrets can be read by others.
     """
     value = optional_secret(name)
     if not value:
@@ -303,23 +305,41 @@ def secret(name: str) -> str:
 
 
 def optional_secret(name: str) -> str:
-    """Return the secret in environment variable `name`, else from `.env`, else nothing. Raises as `secret` does."""
-    return os.environ.get(name) or env_file().get(name, "")
+    """Return the secret `name` from where `secret` looks, else nothing. Raises as `secret` does."""
+    return os.environ.get(name) or credentials().get(name) or env_file().get(name, "")
+
+
+def credentials() -> dict[str, str]:
+    """Return the secrets in the folder that `CREDENTIALS_DIRECTORY` names, by variable; nothing when it is not set.
+
+    They are not put into the environment: a child reads those that it needs from the folder itself.
+
+    Raises:
+        ConfigError: the folder or a file in it cannot be used, see config/credentials.py.
+    """
+    folder = os.environ.get(CREDENTIALS)
+    if not folder:
+        return {}
+    try:
+        return folder_of_secrets.read(Path(folder))
+    except folder_of_secrets.CredentialRefused as error:
+        raise ConfigError(str(error)) from error
 
 
 def secret_values(names: Iterable[str] = ()) -> frozenset[str]:
     """Return what must never be written down: the values of the variables `names`, and of all named like a secret.
 
-    Those end in KEY, PASSWORD, SECRET or TOKEN, in the environment or in `.env`. Values shorter than
-    `SECRET_CHARS_MIN` are left out: they could not be told from ordinary words.
+    Those end in KEY, PASSWORD, SECRET or TOKEN, in the environment or in `.env`; credentials are all secret. Values
+    shorter than `SECRET_CHARS_MIN` are left out: they could not be told from ordinary words.
 
     Raises:
         ConfigError: `.env` can be read by others.
     """
-    wanted = frozenset(names)
+    secrets = credentials()
+    wanted = frozenset(names) | secrets.keys()
     values = (
         value.strip()
-        for where in (os.environ, env_file())
+        for where in (os.environ, secrets, env_file())
         for name, value in where.items()
         if name in wanted or name.upper().endswith(SECRET_ENDINGS)
     )
@@ -327,7 +347,7 @@ def secret_values(names: Iterable[str] = ()) -> frozenset[str]:
 
 
 class Variable(NamedTuple):
-    """One variable of ours: `value` is "***" when it is a secret, `origin` is environment or .env."""
+    """One variable of ours: `value` is "***" when it is a secret, `origin` is environment, credentials or .env."""
 
     name: str
     value: str
@@ -341,7 +361,7 @@ def variables() -> list[Variable]:
         ConfigError: `.env` can be read by others.
     """
     found = {}
-    for origin, where in ((".env", env_file()), ("environment", os.environ)):
+    for origin, where in ((".env", env_file()), ("credentials", credentials()), ("environment", os.environ)):
         for name, value in where.items():
             if name.startswith(OURS) and value:
                 shown = value if name in PLAIN else "***"
@@ -350,21 +370,32 @@ def variables() -> list[Variable]:
 
 
 def is_read_only() -> bool:
-    """Return whether `PILOT_READONLY`, in the environment or in `.env`, forbids every write to the broker.
+    """Return whether `PILOT_READONLY` forbids every write to the broker.
 
-    Either of the two that says yes is enough.
+    It may stand in the environment, among the credentials or in `.env`; one that says yes is enough.
 
     Raises:
         ConfigError: it is neither 0 nor 1, or `.env` can be read by others.
     """
-    said = [where.get(READ_ONLY, "").strip() for where in (os.environ, env_file())]
+    said = [where.get(READ_ONLY, "").strip() for where in (os.environ, credentials(), _env_file())]
     if wrong := [one for one in said if one not in ("", "0", "1")]:
         raise ConfigError(f"{READ_ONLY} was {wrong[0]!r}; allowed: 1 (nothing is written to the broker), 0 or nothing")
     return "1" in said
 
 
 def env_file() -> dict[str, str]:
-    """Return the entries of `.env` beside the Procfile, or nothing. Raises ConfigError when others may read it."""
+    """Return the entries of `.env` beside the Procfile that no credential replaces.
+
+    Whoever starts processes puts them into the environment, where they would otherwise hide the credentials.
+
+    Raises:
+        ConfigError: others may read the file, or the credentials cannot be used.
+    """
+    secrets = credentials()
+    return {name: value for name, value in _env_file().items() if name not in secrets}
+
+
+def _env_file() -> dict[str, str]:
     path = ROOT / ".env"
     if not path.is_file():
         return {}

@@ -36,6 +36,7 @@ examples:
   supervisor scale llm=5
   supervisor restart executor
   supervisor stop
+  supervisor export systemd --profile mine.toml --output units
 
 exit codes: 0 wanted, 3 not running, 64 usage, 70 gave up, 75 lock held by another, 78 configuration
 """
@@ -72,13 +73,30 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--spares", action="store_true", default=argparse.SUPPRESS, help="keep a warm spare of it")
     run.add_argument("--no-restart", action="store_true", default=argparse.SUPPRESS, help="for systemd and Kubernetes")
     status = commands.add_parser("status", help="show the processes of the running pipeline")
+    status.add_argument("--ready", action="store_true", help="end with 70 unless every process is ready")
     status.add_argument("--json", action="store_true", help="a list of objects")
     scale = commands.add_parser("scale", help="change how many of a name run; returns when they do")
     scale.add_argument("changes", nargs="+", metavar="NAME=N")
     restart = commands.add_parser("restart", help="stop and start NAME; returns when it is ready")
     restart.add_argument("name", metavar="NAME", help="a name (executor) or one slot of it (llm.2)")
+    _add_export(commands)
     commands.add_parser("stop", help="stop everything in order; returns when it has ended")
     return root
+
+
+def _add_export(commands: argparse._SubParsersAction[_Parser]) -> None:
+    export = commands.add_parser("export", help="write files for systemd, compose or Kubernetes")
+    export.add_argument("kind", choices=("systemd", "compose", "kubernetes"), metavar="KIND", help="one of these three")
+    export.add_argument("--output", type=Path, metavar="DIR", help="default: ./KIND")
+    export.add_argument("--profile", default=argparse.SUPPRESS, help="as above")
+    export.add_argument("--procfile", type=Path, default=argparse.SUPPRESS, help="as above: which names are run")
+    export.add_argument("--analysts", type=int, default=1, metavar="N", help="how many at first (default 1)")
+    export.add_argument("--data", type=Path, metavar="DIR", help="systemd: the folder of all run-time state")
+    export.add_argument("--run", type=Path, metavar="DIR", help="systemd: the short folder of sockets and locks")
+    export.add_argument("--user", help="systemd: whom it runs as (default prop-firm-pilot)")
+    export.add_argument("--image", help="containers: the image's name (default prop-firm-pilot:VERSION)")
+    export.add_argument("--force", action="store_true", help="overwrite files that are there")
+    export.add_argument("--json", action="store_true", help="an object")
 
 
 def main(arguments: Sequence[str] | None = None, *, commands: Commands | None = None) -> int:
@@ -123,7 +141,7 @@ def _refuse_formation_options(options: argparse.Namespace) -> None:
             ("--scale", options.scale),
             ("--monitor-only", options.monitor_only),
             ("--once", options.once),
-            ("--procfile", options.procfile),
+            ("--procfile", options.procfile and options.command != "export"),
             ("--spares", options.spares and options.command != "run"),
         )
         if value
@@ -163,14 +181,25 @@ def _run_all(options: argparse.Namespace, commands: Commands | None) -> int:
 
 
 def _ask(options: argparse.Namespace) -> int:
+    if options.command == "export":
+        return _export(options)
     if options.command == "status":
-        return _with_client(lambda client: _status(client, options.json))
+        return _with_client(lambda client: _status(client, as_json=options.json, must_be_ready=options.ready))
     if options.command == "scale":
         changes = formation.parse(options.changes)
         return _with_client(lambda client: _scale(client, changes, options.profile))
     if options.command == "restart":
         return _with_client(lambda client: _restart(client, options.name))
     return _with_client(_stop)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from supervisor import export
+
+    names = ("profile", "procfile", "analysts", "data", "run", "user", "image", "force")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    wanted = export.Wanted(kind=options.kind, output=options.output or Path(options.kind), **given)
+    return export.export(wanted, as_json=options.json)
 
 
 def _with_client(verb: Callable[[Client], int]) -> int:
@@ -187,11 +216,12 @@ def _with_client(verb: Callable[[Client], int]) -> int:
         return _end(ExitCode.GAVE_UP, error)
 
 
-def _status(client: Client, as_json: bool) -> int:
-    from supervisor.client import write_status
+def _status(client: Client, *, as_json: bool, must_be_ready: bool) -> int:
+    from supervisor.client import are_ready, write_status
 
-    write_status(client.status(), as_json=as_json)
-    return ExitCode.OK
+    found = client.status()
+    write_status(found, as_json=as_json)
+    return ExitCode.GAVE_UP if must_be_ready and not are_ready(found) else ExitCode.OK
 
 
 def _scale(client: Client, changes: formation.Formation, profile: str | None, *, patience_s: float = 0.0) -> int:

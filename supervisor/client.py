@@ -175,6 +175,16 @@ def children_of(reports: Sequence[control.Report]) -> list[control.ChildStatus]:
     return sorted((child for report in reports for child in report.children), key=place)
 
 
+def are_ready(reports: Sequence[control.Report]) -> bool:
+    """Return whether nothing is being stopped and every process is ready. Spares do not count."""
+    children = [child for report in reports for child in report.children if slot_of(child)[1] != control.SPARE]
+    return (
+        bool(children)
+        and all(child.state == Phase.READY for child in children)
+        and not any(report.stopping for report in reports)
+    )
+
+
 def write_status(reports: Sequence[control.Report], *, as_json: bool) -> None:
     """Write the processes to standard output: a JSON list, or a table for people."""
     children = children_of(reports)

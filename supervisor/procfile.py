@@ -16,8 +16,8 @@ from supervisor import formation
 BYTES_MAX = 100_000
 
 
-def roles(path: Path, profile: str) -> tuple[Role, ...]:
-    """Return the names of a Procfile in its order.
+def roles(path: Path, profile: str | None) -> tuple[Role, ...]:
+    """Return the names of a Procfile in its order. `profile` None: its lines may name any.
 
     Raises:
         ConfigError: unreadable, a line that is not `NAME: exec supervisor run NAME`, a name twice or unknown, no
@@ -60,7 +60,7 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _check_command(command: str, role: Role, profile: str, where: str) -> None:
+def _check_command(command: str, role: Role, profile: str | None, where: str) -> None:
     wanted = f"exec supervisor run {role}"
     try:
         words = shlex.split(command)
@@ -72,7 +72,7 @@ def _check_command(command: str, role: Role, profile: str, where: str) -> None:
     options = words[4:]
     if options and (len(options) != 2 or options[0] != "--profile"):
         raise ConfigError(f"{where}: options were {' '.join(options)!r}; allowed: --profile NAME, or none")
-    if options and options[1] != profile:
+    if options and profile is not None and options[1] != profile:
         raise ConfigError(
             f"{where}: is for profile {options[1]}, but the profile is {profile}; use --profile {options[1]}"
         )

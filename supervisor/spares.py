@@ -124,6 +124,10 @@ class Spares:
                 place.spare.wait(CLOSE_S)
                 self._let_go(role, place)
 
+    def pids(self) -> set[int]:
+        """Return the process ids of the spares that were started and not yet buried."""
+        return {place.spare.pid for place in self._places.values() if place.spare is not None}
+
     def status(self, now: float) -> list[control.ChildStatus]:
         """Return the living spares, in the order of the pipeline."""
         return [

@@ -25,9 +25,10 @@ from bus.errors import PilotError
 from bus.messages import Peer
 from bus.vocabulary import ExitCode, Role
 from config.settings import Settings
-from supervisor import control, formation, pidfile, plan, process, spares
+from supervisor import control, formation, init, pidfile, plan, process, spares
 from supervisor.deaths import Deaths
 from supervisor.health import Notices
+from supervisor.manager import Manager
 from supervisor.slots import Limits, Phase, Slot, SlotId, describe
 
 POLL_S_MAX = 0.5
@@ -101,6 +102,7 @@ class Tree:
         self._signals_seen = 0
         self._turned_at = now
         self._said_ready = False
+        self._manager = Manager()
         self._code: int | None = None
 
     def run(self) -> int:
@@ -142,10 +144,14 @@ class Tree:
             self._said_ready = True
             if self._task.is_whole:
                 logger.info("All {} processes are ready", len(self._children))
-            failpoints.reach("supervisor.before_ready")  # telling systemd that all processes are ready
-            runtime.notify("READY=1")
-            failpoints.reach("supervisor.after_ready")
-        runtime.notify("WATCHDOG=1")
+        if os.getpid() == 1:
+            init.reap_strays({child.pid for child in self._children.values()} | self._spares.pids())
+        self._manager.turn(
+            self.plan.slots.values(),
+            now,
+            is_stopping=self.plan.exit_code is not None,
+            watchdog_s=self._task.limits.watchdog_s,
+        )
 
     def _take_signals(self, now: float) -> None:
         try:
@@ -211,7 +217,6 @@ class Tree:
         self._spares.turn(wanted, now, busy=any(slot.phase is Phase.STARTING for slot in present))
 
     def _begin_to_stop(self, why: str, now: float) -> None:
-        runtime.notify("STOPPING=1")
         self.plan.drain(ExitCode.OK, why, now)
 
     def _bury(self, peer: Peer, status: str) -> None:

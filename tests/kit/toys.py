@@ -69,11 +69,11 @@ class Toys:
         """Make future lives of `name` (`llm`, or `llm.2`) behave so."""
         (self.toys / name).write_text(word)
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        """Start `supervisor ARGUMENTS` in the background, its output in a file."""
+    def start(self, *arguments: str, under: Sequence[str] = (), **environment: str) -> subprocess.Popen[str]:
+        """Start `supervisor ARGUMENTS` in the background, its output in a file. `under`: a command that runs it."""
         with (self.folder / f"out.{len(self.started)}").open("w") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.kit.toys", *arguments],
+                [*under, sys.executable, "-m", "tests.kit.toys", *arguments],
                 cwd=ROOT,
                 env={**self.environment, **environment},
                 stdout=output,
