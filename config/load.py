@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from config import entitled
 from config.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,7 +26,6 @@ RULES = ROOT / "config" / "rules"
 SOCKET_PATH_BYTES_MAX = 107
 TOML_BYTES_MAX = 1_000_000
 READ_ONLY = "PILOT_READONLY"
-SECRET_ENDINGS = ("KEY", "PASSWORD", "SECRET", "TOKEN")
 SECRET_CHARS_MIN = 8
 OURS = ("PILOT_", "LOG_")
 PLAIN = ("PILOT_PROFILE", "PILOT_DATA", "PILOT_RUN", READ_ONLY, "LOG_LEVEL", "LOG_FORMAT")  # any other may be a secret
@@ -294,7 +294,7 @@ def secret_values(names: Iterable[str] = ()) -> frozenset[str]:
         value.strip()
         for where in (os.environ, env_file())
         for name, value in where.items()
-        if name in wanted or name.upper().endswith(SECRET_ENDINGS)
+        if name in wanted or name.upper().endswith(entitled.ENDINGS)
     )
     return frozenset(value for value in values if len(value) >= SECRET_CHARS_MIN)
 
