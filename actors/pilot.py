@@ -55,6 +55,7 @@ def options(
 
 def main() -> NoReturn:
     """Run one command and exit with its code."""
+    os.umask(0o077)
     os.environ.setdefault("LOGURU_AUTOINIT", "0")  # the store and the bus log; here only the answer counts
     try:
         app()

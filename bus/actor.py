@@ -25,7 +25,7 @@ from bus.errors import LockHeld, NoAnswer
 from bus.link import Link
 from bus.messages import Held
 from bus.vocabulary import ExitCode, Role, State
-from config import load
+from config import entitled, load
 from config.settings import Settings
 
 
@@ -74,12 +74,14 @@ def main(kind: Callable[[Link, Settings, Clock], Actor]) -> NoReturn:
     _without_trio()
     lifeline = runtime.die_with_parent()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
+    os.umask(0o077)
     try:
         was_spare = standby.wait_for_turn(role, kind.warm_up)  # type: ignore[attr-defined]
         peer = runtime.own_peer(role)
         setproctitle(f"pilot: {peer.name}")
         (logs.rename if was_spare else logs.configure)(peer.name, load.data_folder() / "logs")
         settings = load.settings()
+        logs.hide(os.environ.get(name, "") for name in entitled.everything(settings))
         run_folder = load.run_folder()
         # Held for life. For the executor this is the fence: a stopped one keeps it, a second one cannot run.
         runtime.acquire_lock(run_folder / f"{peer.name}.lock", peer.name, wait_s=standby.LOCK_WAIT_S * was_spare)

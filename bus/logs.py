@@ -8,20 +8,30 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from loguru import logger
+
+from bus import masking
+from config import entitled
 
 if TYPE_CHECKING:
     from loguru import Record
 
 FILE_BYTES_MAX = 5_000_000  # a number: loguru would load a parser for a text
 FILES_KEPT = 5
+SECRET_CHARS_MIN = 8  # shorter ones could not be told from ordinary words
+
+_secrets: set[str] = set()
+_hidden: tuple[str, ...] = ()
 
 _path_of: Callable[..., str] = functools.cache(sysconfig.get_path)
 
@@ -36,7 +46,11 @@ def configure(name: str, folder: Path | None = None, *, stream: TextIO | None = 
     as_json = os.environ.get("LOG_FORMAT") == "json"
     target = stream or sys.stdout
     logger.remove()
-    logger.configure(extra={"actor": name})
+    hide(value for key, value in os.environ.items() if key in entitled.USUAL or key.upper().endswith(entitled.ENDINGS))
+    sys.excepthook = _uncaught
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Masking())
+    logger.configure(extra={"actor": name}, patcher=_mask)
     with _paths_remembered():
         if as_json:
             logger.add(target, level=level, serialize=True, backtrace=False, diagnose=False, enqueue=False)
@@ -44,6 +58,13 @@ def configure(name: str, folder: Path | None = None, *, stream: TextIO | None = 
             logger.add(target, level=level, format=_line, backtrace=False, diagnose=False, enqueue=False)
     if folder is not None:
         _add_file(name, folder, level)
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """Never write these down, in whatever form: not in a message, not in a traceback."""
+    global _hidden
+    _secrets.update(one.strip() for one in secrets if len(one.strip()) >= SECRET_CHARS_MIN)
+    _hidden = masking.forms(_secrets)
 
 
 def rename(name: str, folder: Path) -> None:
@@ -86,3 +107,36 @@ def _dated_line(record: Record) -> str:
     return (
         "{time:YYYY-MM-DD!UTC}T" + "{time:HH:mm:ss.SSS!UTC}Z {level: <7} {message}" + _fields(record) + "\n{exception}"
     )
+
+
+# ── secrets ─────────────────────────────────────────────────────────────────
+
+
+def _mask(record: Record) -> None:
+    """Take secrets out of an event; a traceback that holds one becomes text of the message."""
+    if not _hidden:
+        return
+    record["message"] = masking.over(record["message"], _hidden)
+    for key, value in record["extra"].items():
+        if isinstance(value, str):
+            record["extra"][key] = masking.over(value, _hidden)
+    found = record["exception"]
+    if found is None or found.type is None or found.value is None:
+        return
+    text = "".join(traceback.format_exception(found.type, found.value, found.traceback))
+    if (masked := masking.over(text, _hidden)) != text:
+        record["exception"] = None
+        record["message"] += "\n" + masked.rstrip()
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Write the traceback that Python would write, without secrets."""
+    text = "".join(traceback.format_exception(kind, error, trace))
+    sys.stderr.write(masking.over(text, _hidden))
+
+
+class _Masking(logging.Formatter):
+    """For what libraries say through `logging`, which goes to standard error."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masking.over(super().format(record), _hidden)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from config import credentials as folder_of_secrets
+from config import entitled
 from config.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +30,6 @@ TOML_BYTES_MAX = 1_000_000
 READ_ONLY = "PILOT_READONLY"
 CLOCK_OFFSET = "PILOT_CLOCK_OFFSET"  # read by bus.clock; of tests only
 CREDENTIALS = "CREDENTIALS_DIRECTORY"  # systemd's name for a folder of secrets
-SECRET_ENDINGS = ("KEY", "PASSWORD", "SECRET", "TOKEN")
 SECRET_CHARS_MIN = 8
 ARCHIVE_DAYS_MIN = 90  # far beyond whatever a firm's day, a resend or a broker's history still asks for
 OURS = ("PILOT_", "LOG_")
@@ -341,7 +341,7 @@ def secret_values(names: Iterable[str] = ()) -> frozenset[str]:
         value.strip()
         for where in (os.environ, secrets, env_file())
         for name, value in where.items()
-        if name in wanted or name.upper().endswith(SECRET_ENDINGS)
+        if name in wanted or name.upper().endswith(entitled.ENDINGS)
     )
     return frozenset(value for value in values if len(value) >= SECRET_CHARS_MIN)
 

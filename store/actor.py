@@ -24,7 +24,7 @@ from bus.messages import Beat, Envelope, FromStore, Peer
 from bus.vocabulary import ExitCode, Role
 from config import load
 from config.settings import Settings
-from store import connection
+from store import connection, upgrade
 from store.archive import Archivist
 from store.certificate import Gate
 from store.connection import DatabaseRefused
@@ -218,7 +218,7 @@ def main() -> None:
         path = load.db_path(settings)
         _lock_database(path, peer.name)
         gate = Gate.load(settings)
-        db = connection.open_writer(path)
+        db = upgrade.open_writer(path, load.data_folder() / "backups", SystemClock())
         StoreActor(settings, db, gate, SystemClock(), lifeline).run()
         code = ExitCode.OK
     except (load.ConfigError, DatabaseRefused) as error:

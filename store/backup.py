@@ -111,7 +111,7 @@ def age_s(folder: Path, now: datetime) -> float | None:
 
 def integrity(path: Path) -> str:
     """Return "ok", or the first fault that a full integrity check of the database finds."""
-    db = connection.open_reader(path)
+    db = connection.open_reader(path, older=True)
     try:
         return str(db.execute("PRAGMA integrity_check(1)").get)
     except apsw.Error as error:
@@ -122,7 +122,7 @@ def integrity(path: Path) -> str:
 
 def copy(source: Path, target: Path) -> None:
     """Copy a database that may be in use into an empty file, and check the copy in full. Raises Damaged, apsw.Error."""
-    reader = connection.open_reader(source)
+    reader = connection.open_reader(source, older=True)
     writer = apsw.Connection(str(target))
     try:
         reach("monitor.before_copy")  # copying the database page by page

@@ -7,6 +7,7 @@ before anything in it is changed.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -28,11 +29,13 @@ class DatabaseRefused(Exception):
 
 
 class NoDatabase(DatabaseRefused):
-    """There is no database yet."""
+    """There is no database yet, or none of this version: the store makes it when it starts."""
 
 
-def open_writer(path: Path) -> apsw.Connection:
+def open_writer(path: Path, before_upgrade: Callable[[int], None] | None = None) -> apsw.Connection:
     """Open or create the database for the one writer, migrate it and renew the triggers of the state machine.
+
+    `before_upgrade` is called with the version found before anything of an older database is changed.
 
     Raises:
         DatabaseRefused: not SQLite, empty, of another program, of a newer version, damaged, without its place on
@@ -43,7 +46,9 @@ def open_writer(path: Path) -> apsw.Connection:
         raise DatabaseRefused(f"{path}: a restore was cut off half-way; run `pilot restore`, which ends it")
     reach("store.before_open")  # opening, checking and migrating the database, or making it
     if path.exists():
-        inspect(path)
+        found = inspect(path)
+        if found < version() and before_upgrade is not None:
+            before_upgrade(found)
     else:
         _refuse_orphaned_log(path)
         _create(path)
@@ -64,8 +69,12 @@ def open_writer(path: Path) -> apsw.Connection:
     return db
 
 
-def open_reader(path: Path) -> apsw.Connection:
-    """Open the database read-only. Raises NoDatabase or DatabaseRefused."""
+def open_reader(path: Path, *, older: bool = False) -> apsw.Connection:
+    """Open the database read-only; with `older`, one that was not upgraded yet, too.
+
+    Raises:
+        NoDatabase, DatabaseRefused: the message says why.
+    """
     if not path.exists() or path.stat().st_size == 0:
         raise NoDatabase(f"{path}: there is no database yet; start the pipeline first")
     _check_header(path)
@@ -73,8 +82,13 @@ def open_reader(path: Path) -> apsw.Connection:
         db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         db.set_busy_timeout(READER_BUSY_MS)
         db.pragma("query_only", True)
+        found = version_of(db)
     except apsw.Error as error:
         raise DatabaseRefused(f"{path}: cannot be read: {error}") from error
+    if found > version() or (found < version() and not older):
+        db.close()
+        _refuse_newer(path, found)
+        raise NoDatabase(f"{path}: schema {found}, here {version()}: start the pipeline, whose store upgrades it")
     return db
 
 
@@ -98,8 +112,13 @@ def version() -> int:
     return len(_migrations())
 
 
-def inspect(path: Path) -> None:
-    """Raise DatabaseRefused unless the file is a healthy store of this or an older version.
+def version_of(db: apsw.Connection) -> int:
+    """Return the schema version of an open database."""
+    return int(str(db.pragma("user_version")))
+
+
+def inspect(path: Path) -> int:
+    """Return the schema version of a file, or raise DatabaseRefused unless it is a healthy store of ours, not newer.
 
     Changes nothing, except that SQLite rolls back what a kill cut off half-way.
     """
@@ -112,11 +131,8 @@ def inspect(path: Path) -> None:
         try:
             # After a kill, a reader that came first holds the file while it recovers the log.
             db.set_busy_timeout(READER_BUSY_MS)
-            found = int(str(db.pragma("user_version")))
-            if found > version():
-                raise DatabaseRefused(
-                    f"{path}: written by a newer version (schema {found}, here {version()}): upgrade first"
-                )
+            found = version_of(db)
+            _refuse_newer(path, found)
             if path.stat().st_size <= CHECKED_BYTES_MAX:
                 verdict = db.execute("PRAGMA quick_check(1)").get
                 if verdict != "ok":
@@ -125,6 +141,15 @@ def inspect(path: Path) -> None:
             db.close()
     except apsw.Error as error:
         raise DatabaseRefused(f"{path}: damaged: {error}; restore a backup (docs/operations.md)") from error
+    return found
+
+
+def _refuse_newer(path: Path, found: int) -> None:
+    if found > version():
+        raise DatabaseRefused(
+            f"{path}: written by a newer version (schema {found}, allowed up to {version()}): run the version that "
+            "wrote it; going back is in docs/upgrade.md"
+        )
 
 
 def _check_header(path: Path) -> None:
@@ -201,16 +226,18 @@ def _migrations() -> list[Path]:
 
 
 def _migrate(db: apsw.Connection) -> None:
-    """Bring the schema to this program's version and the triggers to this program's table, each in one commit."""
-    found = int(str(db.pragma("user_version")))
-    for number, script in enumerate(_migrations(), start=1):
-        if number <= found:
-            continue
-        reach("store.before_migrate")  # one migration in one commit
+    """Bring the schema to this program's version in one commit, then the triggers to this program's table in another.
+
+    One commit for all migrations: killed anywhere, the file is still the old version's, or the new one whole.
+    """
+    found = version_of(db)
+    if found < version():
+        reach("store.before_migrate")  # all missing migrations in one commit
         with db:
-            db.execute(script.read_text(encoding="utf-8"))
+            for script in _migrations()[found:]:
+                db.execute(script.read_text(encoding="utf-8"))
             db.pragma("application_id", APPLICATION_ID)
-            db.pragma("user_version", number)
+            db.pragma("user_version", version())
         reach("store.after_migrate")
     _renew_triggers(db)
 

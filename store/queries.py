@@ -104,8 +104,8 @@ class OrderVerdict(Record, frozen=True, kw_only=True):
 class Reader:
     """Read-only queries. Raises NoDatabase or DatabaseRefused when it cannot be opened."""
 
-    def __init__(self, path: Path) -> None:
-        self._db = open_reader(path)
+    def __init__(self, path: Path, *, older: bool = False) -> None:
+        self._db = open_reader(path, older=older)
 
     @classmethod
     def over(cls, db: apsw.Connection) -> Reader:

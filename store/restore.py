@@ -148,11 +148,11 @@ def _compare(source: Path, copy: Path, path: Path, reader: Reader) -> Prepared:
 def _present(path: Path) -> tuple[tuple[str, ...], tuple[str, ...], str]:
     """Return open positions and unresolved orders of the present database, and why it cannot be read, or nothing."""
     try:
-        db = connection.open_reader(path)
+        db = connection.open_reader(path, older=True)
     except DatabaseRefused as error:
         return (), (), str(error)
     try:
-        if (found := int(str(db.pragma("user_version")))) != connection.version():
+        if (found := connection.version_of(db)) != connection.version():
             return (), (), f"{path}: of another version (schema {found}, here {connection.version()})"
         if (verdict := backup.integrity(path)) != "ok":
             return (), (), f"{path}: damaged: {verdict}"

@@ -102,6 +102,7 @@ def _add_export(commands: argparse._SubParsersAction[_Parser]) -> None:
 def main(arguments: Sequence[str] | None = None, *, commands: Commands | None = None) -> int:
     """Run the command line and return its exit code. `commands` says which program a name stands for (None: ours)."""
     options = parser().parse_args(arguments)
+    os.umask(0o077)
     try:
         # As honcho does it: what stands in .env reaches every process, whichever way it is started.
         os.environ.update(load.env_file())

@@ -124,14 +124,14 @@ class Spare(Process):
         os.close(self._turn)
 
 
-def spawn(command: Sequence[str], peer: Peer, lifeline: Lifeline, extra: Mapping[str, str]) -> Child:
-    """Start a child. `extra` is added to its environment. Raises OSError when the system cannot start it."""
+def spawn(command: Sequence[str], peer: Peer, lifeline: Lifeline, extra: Mapping[str, str | None]) -> Child:
+    """Start a child. `extra`: its environment beside ours; None takes one away. Raises OSError when it cannot be."""
     own = {"PILOT_SLOT": str(peer.slot), "PILOT_INCARNATION": peer.incarnation}
     return Child(peer, _popen(command, lifeline, {**extra, **own}))
 
 
-def spawn_spare(command: Sequence[str], lifeline: Lifeline, extra: Mapping[str, str]) -> Spare:
-    """Start a spare. `extra` is added to its environment. Raises OSError when the system cannot start it."""
+def spawn_spare(command: Sequence[str], lifeline: Lifeline, extra: Mapping[str, str | None]) -> Spare:
+    """Start a spare. `extra`: its environment beside ours; None takes one away. Raises OSError when it cannot be."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
         process = _popen(command, lifeline, {**extra, standby.ENV: str(reading)}, reading)
@@ -144,12 +144,17 @@ def spawn_spare(command: Sequence[str], lifeline: Lifeline, extra: Mapping[str, 
 
 
 def _popen(
-    command: Sequence[str], lifeline: Lifeline, extra: Mapping[str, str], *descriptors: int
+    command: Sequence[str], lifeline: Lifeline, extra: Mapping[str, str | None], *descriptors: int
 ) -> subprocess.Popen[bytes]:
     environment = dict(os.environ)
     for name in ("WATCHDOG_PID", "PILOT_SLOT", "PILOT_INCARNATION", standby.ENV):
         environment.pop(name, None)  # they would speak of us: a child that reads our pid there would not beat
-    environment |= {**extra, "PILOT_LIFELINE_FD": str(lifeline.reading), "PYTHONUNBUFFERED": "1"}
+    for name, value in extra.items():
+        if value is None:
+            environment.pop(name, None)
+        else:
+            environment[name] = value
+    environment |= {"PILOT_LIFELINE_FD": str(lifeline.reading), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

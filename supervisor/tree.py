@@ -24,6 +24,7 @@ from bus.clock import Clock
 from bus.errors import PilotError
 from bus.messages import Peer
 from bus.vocabulary import ExitCode, Role
+from config import entitled
 from config.settings import Settings
 from supervisor import control, formation, init, pidfile, plan, process, spares
 from supervisor.deaths import Deaths
@@ -94,7 +95,7 @@ class Tree:
             run_folder,
             self._poller,
             limits=task.limits,
-            spawn=lambda role: process.spawn_spare(self._commands(role), self._lifeline, self._extra()),
+            spawn=lambda role: process.spawn_spare(self._commands(role), self._lifeline, self._extra(role)),
             jitter=random.random,
         )
         for source in (self._notices.fileno(), self._mailbox.socket, self._deaths.inbox, self._wakeup):
@@ -255,7 +256,7 @@ class Tree:
         else:
             failpoints.reach("supervisor.before_spawn")  # starting a child process
             try:
-                child = process.spawn(self._commands(role), peer, self._lifeline, self._extra())
+                child = process.spawn(self._commands(role), peer, self._lifeline, self._extra(role))
             except OSError as error:
                 self.plan.exited(slot_id, ExitCode.GAVE_UP, now, how=f"could not be started: {error}")
                 return
@@ -265,9 +266,10 @@ class Tree:
         self._children[slot_id] = child
         self._poller.register(child.pidfd)
 
-    def _extra(self) -> dict[str, str]:
-        """Return what is added to the environment of children and spares."""
+    def _extra(self, role: Role) -> dict[str, str | None]:
+        """Return what a child or spare has in its environment beside ours; None: it goes without that one of ours."""
         return {
+            **entitled.of_role(role, self._settings, os.environ),
             **self._task.environment,
             "NOTIFY_SOCKET": str(self._notices.path),
             "WATCHDOG_USEC": str(int(self._task.limits.watchdog_s * 1_000_000)),

@@ -22,7 +22,7 @@ from actors.analysts.analyst import AnalysisError
 from actors.analysts.answer import Schema
 from actors.analysts.prompts import ChatMessage
 from actors.console import text
-from bus import failpoints, tallies
+from bus import failpoints, masking, tallies
 from bus.clock import Clock
 from config.settings import LlmEndpoint
 
@@ -185,7 +185,7 @@ class Endpoint:
         self.settings = settings
         self.section = section  # where its settings stand: "llm", "llm.endpoints.NAME"
         self._base_url = settings.base_url.rstrip("/")
-        self._key = key
+        self._hidden = masking.forms((key,) if key else ())
         self._rng = rng
         self._clock = clock
         self._backoff_s = backoff_s
@@ -340,7 +340,7 @@ class Endpoint:
 
     def _without_key(self, said: str) -> str:
         # An endpoint may send back what it was sent, and what it says is shown to the endpoints of other roles.
-        return said.replace(self._key, "***") if self._key else said
+        return masking.over(said, self._hidden)
 
 
 def _sane(usage: Usage) -> Usage:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-MASK = "***"
+from bus import masking
+
+MASK = masking.MASK
 # A token has a digit somewhere; so "bearer instruments" and "risk-adjusted" stay what they are.
 _LONG_WORD = r"(?=[A-Za-z0-9._~+/=-]*[0-9])[A-Za-z0-9._~+/=-]{16,}"
 _LOOKS_LIKE = re.compile(
@@ -21,11 +23,8 @@ class Masker:
     """Knows the secrets of this process and the looks of others."""
 
     def __init__(self, secrets: Collection[str]) -> None:
-        # The longest first: one secret may be the beginning of another.
-        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
+        self._hidden = masking.forms(secrets)
 
     def __call__(self, text: str) -> str:
         """Return the text with `***` for each secret."""
-        for secret in self._secrets:
-            text = text.replace(secret, MASK)
-        return _LOOKS_LIKE.sub(lambda found: (found["lead"] or "") + MASK, text)
+        return _LOOKS_LIKE.sub(lambda found: (found["lead"] or "") + MASK, masking.over(text, self._hidden))

@@ -49,6 +49,7 @@ class Session:
         self._cookies: dict[str, str] = {}
         self._refreshes_max = broker.refreshes_per_hour_max
         self._refreshed_at: deque[float] = deque(maxlen=self._refreshes_max)  # monotonic
+        line.hide(password)
         # Whether a refresh keeps the account's own token alive is not documented. Until a read has shown it, that one
         # ends when the login's does.
         self._is_proven = False
@@ -198,6 +199,7 @@ class Session:
 
     def _take(self, trading_token: str, cookies: dict[str, str]) -> None:
         self._cookies = cookies
+        self._line.hide(self._password, trading_token, *cookies.values())
         self._headers = {
             "Auth-trading-api": trading_token,
             "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items()),

@@ -32,7 +32,7 @@ from actors.broker.errors import (
     UnknownOutcome,
     Unreadable,
 )
-from bus import failpoints, tallies
+from bus import failpoints, masking, tallies
 from config import load, settings
 
 BODY_BYTES_MAX = 4_194_304  # as sent, and again once unpacked
@@ -93,6 +93,7 @@ class Answer(Struct, frozen=True):
     retry_after: str
     date: str
     body: bytes
+    hidden: tuple[str, ...] = ()  # forms of our secrets: a broker may send back what it was sent
 
     @property
     def is_html(self) -> bool:
@@ -100,8 +101,13 @@ class Answer(Struct, frozen=True):
 
     def quoted(self) -> str:
         """Return the beginning of the body for an error message, on one line."""
-        text = " ".join(self.body[: 4 * QUOTED_CHARS].decode("utf-8", "replace").split())[:QUOTED_CHARS]
+        # Masked before it is cut: half a secret would pass.
+        text = " ".join(self.masked(self.body.decode("utf-8", "replace"))[: 4 * QUOTED_CHARS].split())[:QUOTED_CHARS]
         return repr(text) if text else "an empty body"
+
+    def masked(self, text: str) -> str:
+        """Return text of this answer without our secrets."""
+        return masking.over(text, self.hidden)
 
 
 Judge = Callable[[Answer, str], None]
@@ -129,7 +135,12 @@ class Transport:
         # The timeouts above are per step; a broker that sends one byte a second must not hold us for ever.
         self._deadline_s = 2 * broker.connect_timeout_s + 2 * broker.request_timeout_s
         self._verify = _tls(broker.base_url)
+        self._hidden: tuple[str, ...] = ()
         self._reads = self._client()
+
+    def hide(self, *secrets: str) -> None:
+        """Never show these in an error, in whatever form they come back. Replaces those of before."""
+        self._hidden = masking.forms(secrets)
 
     def _client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
@@ -179,7 +190,7 @@ class Transport:
         try:
             answer = await self._exchange(self._reads, method, path, headers, body)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            raise Transient(f"{method} {path}: {_named(error)}") from error
+            raise Transient(f"{method} {path}: {self._named(error)}") from None
         failpoints.reach("broker.after_read")
         self.dated = answer.date
         if judge is not None:
@@ -224,9 +235,9 @@ class Transport:
             try:
                 answer = await self._exchange(fresh, method, path, headers, body)
             except NOTHING_SENT as error:
-                raise NotSent(f"{where}: {_named(error)}") from error
+                raise NotSent(f"{where}: {self._named(error)}") from None
             except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-                raise UnknownOutcome(f"{where}: {_named(error)}") from error
+                raise UnknownOutcome(f"{where}: {self._named(error)}") from None
         failpoints.reach("broker.after_write")
         return answer
 
@@ -263,9 +274,15 @@ class Transport:
                     response.headers.get("retry-after", ""),
                     response.headers.get("date", ""),
                     _unpacked(bytes(received), response.headers.get("content-encoding", "")),
+                    self._hidden,
                 )
         finally:
             tallies.since(tallies.Name(f"broker_{kind}_{outcome}"), began_s)
+
+    def _named(self, error: Exception) -> str:
+        """Return what went wrong; httpx often leaves the text empty, and may quote a header."""
+        said = masking.over(str(error), self._hidden)
+        return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def decode(answer: Answer, kind: type[T], where: str) -> T:
@@ -273,7 +290,7 @@ def decode(answer: Answer, kind: type[T], where: str) -> T:
     try:
         return msgspec.json.decode(answer.body, type=kind, strict=False)
     except msgspec.ValidationError as error:
-        raise Unreadable(f"{where}: {error}; the body began with {answer.quoted()}") from error
+        raise Unreadable(f"{where}: {answer.masked(str(error))}; the body began with {answer.quoted()}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Unreadable(
             f"{where}: expected JSON, found {answer.content_type or 'no type'}: {answer.quoted()}"
@@ -329,15 +346,10 @@ def _checked_write(answer: Answer, where: str) -> raw.Written:
     if said.status == "REJECTED" or answer.status == 400:
         if said.order_id or said.status == "OK":
             raise UnknownOutcome(f"{where}: {answer.status}, refused and accepted at once: {answer.quoted()}")
-        raise Refused(said.reason())
+        raise Refused(answer.masked(said.reason()))
     if said.status != "OK" or said.error_code:
         raise UnknownOutcome(f"{where}: {answer.status}, neither OK nor REJECTED: {answer.quoted()}")
     return said
-
-
-def _named(error: Exception) -> str:
-    """Return what went wrong; httpx often leaves the text empty."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _seconds(text: str) -> float | None:

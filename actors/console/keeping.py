@@ -59,7 +59,7 @@ def verify(
     """Prove the file whole, every hash of the journal, every state against it, every order against its intent."""
     path = file or load.db_path(asking.settings())
     try:
-        reader = Reader(path)
+        reader = Reader(path, older=True)
     except DatabaseRefused as error:
         asking.fail(str(error), ExitCode.CONFIG if path.exists() else asking.NO_DATABASE)
     try:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from actors.analysts.masking import MASK, Masker
-from config import load
+from config import entitled, load
 from config.settings import Settings
 
 Mask = Callable[[str], str]
@@ -56,11 +56,7 @@ def masked(found: Any, mask: Mask) -> Any:
 
 def secret_names(settings: Settings) -> tuple[str, ...]:
     """Return the names of all variables that may hold a secret under these settings."""
-    endpoints = (one.api_key_env for one in (settings.llm, *settings.llm.endpoints.values()))
-    return (
-        settings.broker.password_env, settings.broker.token_env, *endpoints, *settings.llm.tradingagents_env,
-        "PILOT_TELEGRAM_TOKEN", "PILOT_TELEGRAM_CHAT", settings.alerts.second_env, settings.alerts.ping_env,
-    )  # fmt: skip
+    return tuple(sorted(entitled.everything(settings)))
 
 
 def flat(settings: Any, prefix: str = "") -> dict[str, Any]:

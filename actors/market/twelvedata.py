@@ -19,7 +19,7 @@ from msgspec import Struct
 from actors.market.cache import Row
 from actors.market.errors import BadBars, SourceAway
 from actors.market.intervals import Interval
-from bus import failpoints
+from bus import failpoints, masking
 from bus.clock import Clock
 
 INTERVALS: dict[Interval, str] = {"D1": "1day", "H4": "4h", "H1": "1h"}
@@ -61,13 +61,13 @@ class TwelveData:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:  # fmt: skip
         self.origin = url
-        self._key = key
+        self._hidden = masking.forms((key,))
         self._clock = clock
         self._sleep = sleep
         self._asked_at: deque[float] = deque(maxlen=per_minute)  # monotonic
         self._client = httpx.AsyncClient(
             base_url=url, timeout=TIMEOUT_S, follow_redirects=False, trust_env=False,
-            headers={"Authorization": f"apikey {key}", "Accept": "application/json"},
+            headers={"Authorization": f"apikey {key}", "Accept": "application/json", "Accept-Encoding": "identity"},
             verify=httpx.create_ssl_context(trust_env=False) if url.startswith("https:") else False,
         )  # fmt: skip
 
@@ -112,13 +112,13 @@ class TwelveData:
             failpoints.reach("scan.before_ask")  # one request to Twelve Data
             async with asyncio.timeout(DEADLINE_S):
                 async with self._client.stream("GET", "/time_series", params=query) as response:
-                    async for chunk in response.aiter_bytes():
+                    async for chunk in response.aiter_raw():  # as it came: nothing is unpacked
                         received += chunk
                         if len(received) > BODY_BYTES_MAX:
                             raise SourceAway(f"{self.name}: the answer is larger than {BODY_BYTES_MAX} bytes")
             failpoints.reach("scan.after_ask")
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            raise SourceAway(f"{self.name}: {type(error).__name__}: {error}") from error
+            raise SourceAway(f"{self.name}: {type(error).__name__}: {self._masked(error)}") from None
         return response.status_code, bytes(received)
 
     def _decoded(self, status: int, body: bytes) -> _Answer:
@@ -140,7 +140,7 @@ class TwelveData:
         return repr(self._masked(body[: 4 * QUOTED_CHARS].decode("utf-8", "replace")))
 
     def _masked(self, text: Any) -> str:
-        return " ".join(str(text).replace(self._key, "***").split())[:QUOTED_CHARS]
+        return " ".join(masking.over(str(text), self._hidden).split())[:QUOTED_CHARS]
 
 
 def _row(value: _Value) -> Row:

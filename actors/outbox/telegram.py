@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from actors.outbox.channels import Bot
+from bus import masking
 from bus.errors import PilotError
 from bus.failpoints import reach
 
@@ -130,9 +131,12 @@ class Telegram:
             logging.getLogger(name).setLevel(logging.CRITICAL)  # they write addresses down
         self.chat = bot.chat
         self._address = f"{bot.url}/bot{bot.token}/"
+        self._hidden = masking.forms((bot.token, bot.token.partition(":")[2]))
         self._poll_s = poll_s
         self._request_s = request_s
-        self._client = httpx.AsyncClient(timeout=request_s, trust_env=False, follow_redirects=False)
+        self._client = httpx.AsyncClient(
+            timeout=request_s, trust_env=False, follow_redirects=False, headers={"Accept-Encoding": "identity"}
+        )
 
     async def __aenter__(self) -> Telegram:
         return self
@@ -179,19 +183,29 @@ class Telegram:
         await self._call("getMe", {})
 
     async def _call(self, method: str, body: dict[str, Any], *, timeout_s: float | None = None) -> _Said:
-        timeout = httpx.Timeout(self._request_s, read=timeout_s or self._request_s)
+        limits = httpx.Timeout(self._request_s, read=timeout_s or self._request_s)
         try:
-            answer = await self._client.post(self._address + method, json=body, timeout=timeout)
-            said = msgspec.json.decode(answer.content[:BODY_BYTES_MAX], type=_Said)
+            status, content = await self._post(method, body, limits)
+            said = msgspec.json.decode(content, type=_Said)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.InvalidURL) as error:
             raise Away(f"{method}: {type(error).__name__}", may_have_arrived=False) from None
         except httpx.HTTPError as error:
             raise Away(f"{method}: {type(error).__name__}", may_have_arrived=True) from None
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             raise Away(f"{method}: an answer that is not Telegram's", may_have_arrived=True) from None
         if said.ok:
             return said
-        raise _problem(said, answer.status_code)
+        raise _problem(msgspec.structs.replace(said, description=masking.over(said.description, self._hidden)), status)
+
+    async def _post(self, method: str, body: dict[str, Any], limits: httpx.Timeout) -> tuple[int, bytes]:
+        """Return status and body. Raises Away for one that is longer than we read."""
+        received = bytearray()
+        async with self._client.stream("POST", self._address + method, json=body, timeout=limits) as answer:
+            async for chunk in answer.aiter_raw():  # as it came: nothing is unpacked that was not asked for
+                received += chunk
+                if len(received) > BODY_BYTES_MAX:
+                    raise Away(f"{method}: an answer of more than {BODY_BYTES_MAX} bytes", may_have_arrived=True)
+        return answer.status_code, bytes(received)
 
 
 class _Sent(Struct, frozen=True):

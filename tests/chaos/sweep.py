@@ -41,6 +41,8 @@ NEVER: dict[str, str] = dict.fromkeys(
                    "pilot.restore_aside", "pilot.restore_place", "pilot.restore_end"),
     "files of the operator, written outside the pipeline: killed at each by tests/integration/test_pilot_keeping.py",
 ) | dict.fromkeys(
+    workloads.both("store.keep_former"), "only before an upgrade; tests/integration/test_upgrade.py kills it there"
+) | dict.fromkeys(
     workloads.both("pilot.export_table", "pilot.keep_export", "pilot.keep_journal"),
     "a reader's file beside the pipeline; tests/integration/test_records.py kills it there"
 ) | dict.fromkeys(

@@ -59,6 +59,7 @@ class TraderClient:
         self._broker = broker
         self._paths = broker.trader
         self._line = Transport(broker, budget)
+        self._line.hide(token)
         self._headers = {"Authorization": f"Bearer {token}"}
         self._listing = Listing(clock)
 

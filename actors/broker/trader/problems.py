@@ -66,8 +66,8 @@ def judge_write(answer: Answer, where: str, done: int) -> None:
         return
     found = problem_of(answer)
     if found is not None and found.code.startswith(KEY_CODES):
-        raise KeyConflict(f"{where}: {answer.status}, {found}")
+        raise KeyConflict(f"{where}: {answer.status}, {answer.masked(str(found))}")
     if found is not None and REFUSALS.get(found.code) == answer.status:
-        raise Refused(str(found))
-    said = str(found) if found is not None else answer.quoted()
+        raise Refused(answer.masked(str(found)))
+    said = answer.masked(str(found)) if found is not None else answer.quoted()
     raise UnknownOutcome(f"{where}: {answer.status}, {said}")
