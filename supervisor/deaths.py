@@ -39,9 +39,13 @@ class Deaths:
         self._waiting: OrderedDict[str, tuple[Peer | None, bytes]] = OrderedDict()  # None: nobody's death
         self._send_at = 0.0
         self._acks = acklog.open_log(me)
+        self._is_away = bool(settings.store)  # the store is on another host and sees for itself who is silent
 
     def add(self, peer: Peer, status: str) -> None:
         """Note a death. Nothing is noted of the store: it knows by its own start."""
+        if self._is_away:
+            self._on_known(peer)
+            return
         if peer.role is Role.STORE:
             self._on_known(peer)
             self._send_at = 0.0  # what it was told last may be lost with it
@@ -49,8 +53,9 @@ class Deaths:
         self._add(messages.ChildExited(peer=peer, status=status), peer)
 
     def report(self, report: messages.Report) -> None:
-        """Note what people are to be told."""
-        self._add(report, None)
+        """Note what people are to be told. On a host without a store the log has it, and nobody else is told."""
+        if not self._is_away:
+            self._add(report, None)
 
     def _add(self, body: messages.ChildExited | messages.Report, peer: Peer | None) -> None:
         identity = str(uuid_utils.uuid7())
