@@ -35,7 +35,7 @@ def called_from(peer: Peer, settings: Bus) -> Peer:
     return msgspec.structs.replace(peer, host=name)
 
 
-def call(settings: Bus, peer: Peer) -> sockets.Socket:
+def call(settings: Bus, peer: Peer, context: zmq.Context[zmq.Socket[bytes]] | None = None) -> sockets.Socket:
     """Return a DEALER that calls the store until it answers. Nothing is queued while it does not: send says False.
 
     Raises:
@@ -43,7 +43,7 @@ def call(settings: Bus, peer: Peer) -> sockets.Socket:
     """
     folder = Path(settings.keys)
     own, store = keys.pair(folder, peer.role), keys.store_key(folder)
-    raw: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+    raw: zmq.Socket[bytes] = (context or zmq.Context.instance()).socket(zmq.DEALER)
     sockets.over_tcp(raw, settings)
     raw.set(zmq.SNDHWM, sockets.HWM)
     raw.set(zmq.RCVHWM, sockets.HWM)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -19,6 +23,7 @@ from tests.kit import hosts
 from tests.kit.builders import a_peer, a_propose
 from tests.kit.eventually import eventually
 from tests.kit.hosts import Caller, ListeningStore, a_beat
+from tests.kit.store_process import Wire
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +200,94 @@ def test_a_revoked_key_loses_its_connection_without_a_restart_and_an_allowed_one
     with home.caller("gone", peer) as wire:
         wire.send(a_hold(peer, work))
         assert wire.first(messages.Ack).outcome in (Outcome.APPLIED, Outcome.STALE)  # type: ignore[attr-defined]
+
+
+class Recorder:
+    """A wire between a caller and the store that keeps every byte which the caller sends."""
+
+    def __init__(self, port: int) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.sent: list[bytes] = []
+        self._port = port
+        self._thread = threading.Thread(target=self._carry, name="recorder")
+        self._thread.start()
+
+    def _carry(self) -> None:
+        near, _ = self._listener.accept()
+        far = socket.create_connection(("127.0.0.1", self._port))
+        with near, far:
+            while True:
+                for end in select.select([near, far], [], [])[0]:
+                    data = end.recv(65_536)
+                    if not data:
+                        return
+                    if end is near:
+                        self.sent.append(data)
+                    (far if end is near else near).sendall(data)
+
+    def close(self) -> None:
+        self._thread.join()
+        self._listener.close()
+
+
+def test_bytes_that_were_overheard_say_nothing_to_the_store_when_they_are_sent_again(home: ListeningStore) -> None:
+    port = int(home.address.rpartition(":")[2])
+    intent_id = propose(home, "EURGBP", "2026-10-07")
+    peer, recorder = a_peer(), Recorder(port)
+    with home.caller("gpu1", peer, address=recorder.address) as wire:
+        work = working(wire, peer)
+        wire.send(a_hold(peer, work))
+        assert wire.first(messages.Ack).outcome is Outcome.APPLIED  # type: ignore[attr-defined]
+    recorder.close()
+    overheard = b"".join(recorder.sent)
+    assert intent_id.encode() not in overheard, "it is not even readable"
+    with closing(home.store.read()) as reader:
+        before = reader._db.execute("SELECT count(*) FROM commands").fetchone()
+    with socket.create_connection(("127.0.0.1", port)) as again:
+        again.settimeout(10)
+        for part in recorder.sent:
+            with contextlib.suppress(ConnectionError):
+                again.sendall(part)
+        with contextlib.suppress(ConnectionError):
+            while again.recv(4_096):
+                pass
+    with closing(home.store.read()) as reader:
+        assert reader._db.execute("SELECT count(*) FROM commands").fetchone() == before
+        assert len(reader.transitions(intent_id)) == 3
+
+
+def test_a_flood_of_strange_keys_does_not_hold_up_the_work_of_the_stores_own_host(home: ListeningStore) -> None:
+    home.new_key("flood")
+    peer = a_peer(Role.MONITOR)
+
+    def round_trip_s(wire: Wire, number: int) -> float:
+        began = time.monotonic()
+        wire.send(Envelope(sender=peer, id=new_id(), body=messages.Sweep()))
+        wire.acks(number)
+        return time.monotonic() - began
+
+    with home.here(peer) as wire:
+        quiet = sorted(round_trip_s(wire, number) for number in range(1, 16))[7]
+        before = refusals(home, "host_key")
+        stop = threading.Event()
+
+        def flood() -> None:
+            while not stop.is_set():
+                with home.caller("flood", a_peer()) as stranger:
+                    stranger.is_let_in(0.02)
+
+        floods = [threading.Thread(target=flood) for _ in range(4)]
+        for one in floods:
+            one.start()
+        try:
+            loud = sorted(round_trip_s(wire, number) for number in range(16, 46))[15]
+        finally:
+            stop.set()
+            for one in floods:
+                one.join()
+    eventually(lambda: refusals(home, "host_key") >= before + 20)
+    assert loud < 20 * quiet + 0.2, (quiet, loud)
 
 
 # ── whole workers ───────────────────────────────────────────────────────────

@@ -31,13 +31,13 @@ from tests.kit.store_process import BYTES_MAX, StoreProcess, Wire, store_process
 class Caller:
     """A bare connection of one key: sends what it is told, resends nothing, hides nothing."""
 
-    def __init__(self, settings: Bus, peer: Peer) -> None:
-        self._settings, self._peer = settings, peer
+    def __init__(self, settings: Bus, peer: Peer, context: zmq.Context[zmq.Socket[bytes]] | None = None) -> None:
+        self._settings, self._peer, self._context = settings, peer, context
         self.got: list[FromStore] = []
         self._call()
 
     def _call(self) -> None:
-        self._socket = calling.call(self._settings, self._peer)
+        self._socket = calling.call(self._settings, self._peer, self._context)
         self._connections = sockets.Connections(self._socket)
 
     def send(self, frame: bytes | Envelope, *more: bytes) -> None:
@@ -83,10 +83,9 @@ class Caller:
 class ListeningStore:
     """One store over the life of a test module, and the folders of those who call it."""
 
-    def __init__(self, store: StoreProcess, address: str, into: str = "") -> None:
+    def __init__(self, store: StoreProcess, address: str) -> None:
         self.store = store
         self.address = address
-        self.into = into
         self.keys = store.base / "keys"
         self.public = keys.new_pair(self.keys, Role.STORE).public
         profile = store.base / "test.toml"
@@ -113,9 +112,12 @@ class ListeningStore:
         )  # fmt: skip
 
     @contextmanager
-    def caller(self, name: str, peer: Peer) -> Iterator[Caller]:
-        """Connect with the keys of `name`; the role of `peer` says which pair."""
-        found = Caller(self.bus(name), peer)
+    def caller(
+        self, name: str, peer: Peer, context: zmq.Context[zmq.Socket[bytes]] | None = None, address: str = ""
+    ) -> Iterator[Caller]:  # fmt: skip
+        """Connect with the keys of `name`, to the store or to what stands between it and us at `address`."""
+        settings = self.bus(name)
+        found = Caller(msgspec.structs.replace(settings, store=address or settings.store), peer, context)
         try:
             yield found
         finally:
@@ -127,7 +129,7 @@ class ListeningStore:
         with self.store.wire(peer) as wire:
             yield wire
 
-    def work(self, name: str, count: int = 1, *before: str) -> subprocess.Popen[bytes]:
+    def work(self, name: str, count: int = 1, **environment: str) -> subprocess.Popen[bytes]:
         """Start `supervisor --only llm=COUNT` in folders of its own, as the host with the keys of `name`."""
         base = self.store.base / name
         (base / "run").mkdir(mode=0o700, exist_ok=True)
@@ -146,7 +148,7 @@ class ListeningStore:
         }  # fmt: skip
         with (base / "worker.log").open("ab") as log:
             found = subprocess.Popen(
-                [*before, str(pipeline.BIN / "supervisor"), "--only", f"llm={count}"], env=os.environ | own,
+                [str(pipeline.BIN / "supervisor"), "--only", f"llm={count}"], env=os.environ | own | environment,
                 cwd=load.ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         self._workers.append(found)
@@ -177,6 +179,13 @@ def listening(address: str = "") -> Iterator[ListeningStore]:
             yield found
         finally:
             found.end()
+
+
+def context() -> zmq.Context[zmq.Socket[bytes]]:
+    """Return a context whose thread lives where this one is now."""
+    found = zmq.Context()
+    found.socket(zmq.PULL).close()
+    return found
 
 
 def a_beat(peer: Peer, store_epoch: int, *holding: messages.Held, capacity: int = 1) -> Envelope:
