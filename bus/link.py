@@ -13,7 +13,7 @@ from pathlib import Path
 import uuid_utils
 from loguru import logger
 
-from bus import acklog, codec, failpoints, messages, runtime, sockets
+from bus import acklog, calling, codec, failpoints, messages, runtime, sockets
 from bus.clock import Clock, SystemClock, iso
 from bus.errors import NoAnswer, NotUnderstood
 from bus.vocabulary import Role
@@ -23,6 +23,7 @@ from config.settings import Bus
 RETRY_S = 0.02  # while the store is away; a send costs nothing then
 ATTACH_S = 0.1  # after a connection was made, its pipe is there within this; until then we try so often:
 ATTACH_RETRY_S = 0.001
+REFUSED_S = 1.0  # between two calls to a store on another host that refused our key
 
 
 class _Asked:
@@ -45,6 +46,7 @@ class Link:
 
     def __init__(self, peer: messages.Peer, settings: Bus, run_folder: Path, clock: Clock) -> None:
         self.peer = peer
+        self._sender = calling.called_from(peer, settings)
         self.clock = clock
         self.stopping = asyncio.Event()
         self.welcomed = asyncio.Event()
@@ -61,20 +63,30 @@ class Link:
         self._store: sockets.Socket | None = None
         self._connections: sockets.Connections | None = None
         self._connected_at = float("-inf")
+        self._refused_s = 0.0
 
     def open(self) -> None:
         """Bind the inbox and connect to the store. Call inside the running loop."""
-        path = sockets.inbox_address(self._run_folder, self.peer)
-        self._inbox = sockets.bind_pull(path, self._settings.message_bytes_max)
-        self._store = sockets.connect_push(
-            sockets.store_address(self._run_folder), immediate=True, bytes_max=self._settings.message_bytes_max
-        )
+        if self._settings.store:
+            self._inbox = self._store = calling.call(self._settings, self.peer)
+        else:
+            path = sockets.inbox_address(self._run_folder, self.peer)
+            self._inbox = sockets.bind_pull(path, self._settings.message_bytes_max)
+            self._store = sockets.connect_push(
+                sockets.store_address(self._run_folder), immediate=True, bytes_max=self._settings.message_bytes_max
+            )
         self._connections = sockets.Connections(self._store)
         asyncio.get_running_loop().add_reader(self._inbox.fileno(), self.drain)
         asyncio.get_running_loop().add_reader(self._connections.fileno(), self._look_for_the_store)
 
     def close(self) -> None:
         """Close both ends and remove the inbox's path."""
+        self._close_ends()
+        if self._acks is not None:
+            self._acks.close()
+            self._acks = None
+
+    def _close_ends(self) -> None:
         if self._inbox is None or self._store is None or self._connections is None:
             return
         asyncio.get_running_loop().remove_reader(self._inbox.fileno())
@@ -84,9 +96,6 @@ class Link:
         self._store.close()
         sockets.inbox_address(self._run_folder, self.peer).unlink(missing_ok=True)
         self._inbox = self._store = self._connections = None
-        if self._acks is not None:
-            self._acks.close()
-            self._acks = None
 
     def stop(self) -> None:
         """Ask the actor to end. Asks that are under way go on until they are answered or cancelled."""
@@ -121,7 +130,7 @@ class Link:
         Raises:
             NoAnswer: not answered within `deadline_s` (None: wait for ever). It may have been applied all the same.
         """
-        envelope = messages.Envelope(sender=self.peer, id=str(uuid_utils.uuid7()), body=command)
+        envelope = messages.Envelope(sender=self._sender, id=str(uuid_utils.uuid7()), body=command)
         frame, step = codec.encode(envelope), failpoints.step_of(command)
         loop, asked = asyncio.get_running_loop(), _Asked(type(command).__name__)
         ends_s = math.inf if deadline_s is None else loop.time() + deadline_s
@@ -151,6 +160,18 @@ class Link:
                 asked.wake()
             self._connected_at = self.clock.monotonic()
             self.beat_now()
+        if self._connections is not None and self._connections.refused:
+            self._call_again()
+
+    def _call_again(self) -> None:
+        """Begin anew, a second later, with a store on another host that does not let us in: it may allow our key."""
+        now_s = self.clock.monotonic()
+        if not self._refused_s:
+            logger.error("{} does not let this host in: is its key allowed there?", self._settings.store)
+        if now_s - self._refused_s >= REFUSED_S:
+            self._refused_s = now_s
+            self._close_ends()
+            self.open()
 
     def _retry_s(self) -> float:
         """Return when to try again what could not be sent. libzmq tells of a connection before it can be used."""
@@ -162,7 +183,7 @@ class Link:
         sent = False
         while True:
             runtime.notify("WATCHDOG=1")
-            sent = self._send(codec.encode(messages.Envelope(sender=self.peer, body=make())), "beat")
+            sent = self._send(codec.encode(messages.Envelope(sender=self._sender, body=make())), "beat")
             self.drain()  # a descriptor that fires on edges may miss one; once a second repairs it
             self._look_for_the_store()
             # Until the store has welcomed us, try often: start-up and recovery wait for this.

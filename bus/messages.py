@@ -29,17 +29,24 @@ from bus.tokens import ReserveTokens as ReserveTokens
 from bus.tokens import SettleTokens as SettleTokens
 from bus.vocabulary import DecisionSide, Outcome, Role, Source, State
 
+Host = Annotated[str, Meta(pattern=r"^(|[A-Za-z0-9][A-Za-z0-9_.-]{0,62}(/[A-Za-z0-9][A-Za-z0-9_.-]{0,62})?)\Z")]
 
-class Peer(Struct, frozen=True):
-    """Who speaks: role, slot number and incarnation. `name` is `llm.2`; a new process is a new incarnation."""
+
+class Peer(Struct, frozen=True, omit_defaults=True):
+    """Who speaks: role, slot number and incarnation. `name` is `llm.2`; a new process is a new incarnation.
+
+    `host` is empty on the store's host. Elsewhere a process says what its machine is called, and the store puts the
+    name of the key before it: `llm.2@gpu1/node7`.
+    """
 
     role: Role
     slot: Annotated[int, Meta(ge=1, le=99)]
     incarnation: Annotated[str, Meta(pattern=r"^[0-9a-f]{12}\Z")]
+    host: Host = ""
 
     @property
     def name(self) -> str:
-        return f"{self.role}.{self.slot}"
+        return f"{self.role}.{self.slot}@{self.host}" if self.host else f"{self.role}.{self.slot}"
 
 
 class Held(Struct, frozen=True):
@@ -297,6 +304,9 @@ MAY_SEND: dict[Role, tuple[type[Message], ...]] = {
     Role.SUPERVISOR: (ChildExited, Report),
     Role.STORE: (),
 }  # fmt: skip
+
+REMOTE: tuple[Role, ...] = (Role.LLM,)
+"""Who may speak from another host. All others hold a lock, the account or the database of the store's host."""
 
 
 # ── store -> actor ──────────────────────────────────────────────────────────

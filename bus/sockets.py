@@ -7,16 +7,21 @@ sends connects a PUSH. Frames are single, bounded, and may be lost with a dead p
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 
 import zmq
 
 from bus.messages import Peer
+from config.settings import Bus
 
 HWM = 1_000  # the default of libzmq; RCVHWM=1 together with ZMTP heartbeats aborts the process (libzmq #3937)
 RECONNECT_MS = 10
 RECONNECT_MS_MAX = 0  # no backoff: the store is back within milliseconds, and asking a path costs nothing
 BACKLOG = 128
+HANDSHAKE_MS = 2_000  # for a connection of another host to prove its key
+CALL_MS, CALL_MS_MAX = 100, 1_000  # between two calls to a store on another host
+REFUSALS = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 
 
 class Socket:
@@ -54,11 +59,15 @@ class Socket:
 
 
 class Connections:
-    """Tells when a connected end has found its mailbox: at first, and again after the owner's death."""
+    """Tells when a connected end has found its mailbox: at first, and again after the owner's death.
+
+    `refused` stays true once the other end did not let us in: libzmq does not call again then.
+    """
 
     def __init__(self, socket: Socket) -> None:
+        self.refused = False
         self._watched = socket.raw
-        self._raw = socket.raw.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._raw = socket.raw.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | REFUSALS)
         self.made()  # the descriptor fires only after a look that found nothing
 
     def fileno(self) -> int:
@@ -70,10 +79,12 @@ class Connections:
         found = False
         while True:
             try:
-                self._raw.recv_multipart(zmq.NOBLOCK)
+                event, _ = self._raw.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return found
-            found = True
+            is_refusal = bool(int.from_bytes(event[:2], sys.byteorder) & REFUSALS)
+            self.refused |= is_refusal
+            found |= not is_refusal
 
     def close(self) -> None:
         """Stop watching. Before the watched end is closed."""
@@ -138,6 +149,24 @@ def _common(raw: zmq.Socket[bytes]) -> None:
     raw.set(zmq.SNDTIMEO, 0)
     raw.set(zmq.RCVTIMEO, 0)
     # HEARTBEAT_IVL stays unset: we beat in the application.
+
+
+def over_tcp(raw: zmq.Socket[bytes], settings: Bus) -> None:
+    """Set what both ends of a connection between hosts need. A cut is noticed within about half of `dead_s`.
+
+    By the kernel, which gives up what nobody confirms, and never by ZMTP heartbeats: with a full queue they abort the
+    process (`!_io_error`), and a full queue is what others can bring about.
+    """
+    cut_s = max(0.5, 0.6 * settings.dead_s)
+    _common(raw)
+    raw.set(zmq.MAXMSGSIZE, settings.message_bytes_max)
+    raw.set(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    raw.set(zmq.TCP_MAXRT, int(1_000 * cut_s))
+    raw.set(zmq.TCP_KEEPALIVE, 1)
+    raw.set(zmq.TCP_KEEPALIVE_IDLE, max(1, round(cut_s)))
+    raw.set(zmq.TCP_KEEPALIVE_INTVL, 1)
+    raw.set(zmq.TCP_KEEPALIVE_CNT, 3)
+    raw.set(zmq.IPV6, int("[" in settings.listen + settings.store))
 
 
 def warm_up() -> None:

@@ -37,6 +37,11 @@ class Name(StrEnum):
     LLM_REFUSED = "llm_refused"
     LLM_NONE = "llm_none"
     STORE_COMMIT = "store_commit"
+    # What the store refused of other hosts: a key, a word of another role or process, a frame, one name too many.
+    HOST_KEY = "host_key"
+    HOST_ROLE = "host_role"
+    HOST_FRAME = "host_frame"
+    HOST_LIMIT = "host_limit"
 
 
 BOUNDS_S: dict[str, tuple[float, ...]] = {

@@ -20,7 +20,7 @@ import msgspec
 
 from config import credentials as folder_of_secrets
 from config import entitled
-from config.settings import Settings
+from config.settings import Bus, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES = ROOT / "config" / "profiles"
@@ -86,6 +86,7 @@ def _check_together(found: Settings, path: Path) -> None:
             "a live account's. Unset it"
         )
     _check_panel(found, path)
+    _check_hosts(found.bus, path)
     if found.llm.sl_volatility_min >= found.llm.sl_volatility_max:
         raise ConfigError(
             f"{path}: llm.sl_volatility_min was {found.llm.sl_volatility_min}; "
@@ -168,6 +169,26 @@ def _check_panel(found: Settings, path: Path) -> None:
     for role in found.llm.roles.__struct_fields__:
         if (name := getattr(found.llm.roles, role)) not in found.llm.endpoints:
             raise ConfigError(f"{path}: llm.roles.{role} was {name!r}; endpoints under [llm.endpoints]: {known}")
+
+
+def _check_hosts(found: Bus, path: Path) -> None:
+    """Refuse tcp without keys, whatever the address, and a host that would be both."""
+    for key, address in (("listen", found.listen), ("store", found.store)):
+        if not address:
+            continue
+        if not found.keys:
+            raise ConfigError(
+                f"{path}: bus.{key} was {address!r} and bus.keys is missing; plain tcp is refused: name the folder "
+                "that `supervisor keys new` filled"
+            )
+        if not 1 <= int(address.rpartition(":")[2]) <= 65_535:
+            raise ConfigError(f"{path}: bus.{key} was {address!r}; allowed: a port from 1 to 65535")
+    if found.listen and found.store:
+        raise ConfigError(
+            f"{path}: bus.listen is for the store's host and bus.store for any other; allowed: one of them"
+        )
+    if "*" in found.store or re.match(r"tcp://(0\.0\.0\.0|\[::\]):", found.store):
+        raise ConfigError(f"{path}: bus.store was {found.store!r}; allowed: the address of one host")
 
 
 class RulesFile(NamedTuple):

@@ -24,6 +24,7 @@ Points = Annotated[float, Meta(ge=-10_000, le=10_000)]
 SpreadFactor = Annotated[float, Meta(ge=0.1, le=100)]
 Dollars = Annotated[str, Meta(pattern=r"^[0-9]{1,7}(\.[0-9]{1,6})?$")]
 OptionalPath = Annotated[str, Meta(pattern=r"^(|/.{1,400})$")]  # absolute
+TcpAddress = Annotated[str, Meta(pattern=r"^(|tcp://([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]|\*):[0-9]{1,5})\Z")]
 EnvName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 
 
@@ -32,12 +33,15 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Bus(Section, frozen=True, kw_only=True):
-    """Beats, resends and sizes that all actors share."""
+    """Beats, resends, sizes that all actors share; where analysts on other hosts come in, and keys: docs/hosts.md."""
 
     beat_s: Seconds = 1.0
     dead_s: Seconds = 5.0
     resend_s: Seconds = 1.0
     message_bytes_max: Annotated[int, Meta(ge=4_096, le=16_777_216)] = 1_048_576
+    listen: TcpAddress = ""
+    store: TcpAddress = ""
+    keys: OptionalPath = ""
 
 
 class Store(Section, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import apsw
 from loguru import logger
@@ -29,6 +30,9 @@ from store.archive import Archivist
 from store.certificate import Gate
 from store.connection import DatabaseRefused
 from store.writer import Writer
+
+if TYPE_CHECKING:
+    from bus import hosts
 
 TICK_S_MAX = 1.0
 QUARANTINE_MAX = 20  # frames kept aside
@@ -49,6 +53,7 @@ class StoreActor:
         self._lifeline = lifeline
         self._poller = sockets.Poller()
         self._peers: dict[Peer, sockets.Socket] = {}
+        self._door: hosts.Door | None = None
         self._not_understood = 0
         self._stopping = False
 
@@ -63,6 +68,12 @@ class StoreActor:
             now=self._clock.now(), now_s=self._clock.monotonic(), llm=self._settings.llm,
             symbols=self._settings.symbols,
         )  # fmt: skip
+        if self._settings.bus.listen:
+            from bus import hosts  # a store without other hosts starts without it
+
+            self._door = hosts.Door(
+                self._settings.bus, self._poller, self._clock, lambda name: writer.tallies.observe(name, 0.0)
+            )
         logger.info("Serving epoch {} of {}", writer.epoch, self._settings.store.db_path)
         archivist = Archivist(self._db, load.db_path(self._settings), self._settings.store.archive_after_days)
         reach("store.before_ready")  # telling the supervisor that the store serves
@@ -79,7 +90,7 @@ class StoreActor:
             if is_due:
                 runtime.notify("WATCHDOG=1")
             # Expiry only when the inbox is empty: a beat that waits there may save a lease.
-            is_tick = is_due and len(batch) < self._settings.store.batch_max
+            is_tick = is_due and sum(not one.sender.host for one in batch) < self._settings.store.batch_max
             if is_tick:
                 next_tick_s = self._clock.monotonic() + tick_s
                 self._forget_the_dead(writer)
@@ -94,10 +105,19 @@ class StoreActor:
         batch: list[Envelope] = []
         while len(batch) < self._settings.store.batch_max and (frame := inbox.receive()) is not None:
             try:
-                batch.append(codec.decode_to_store(frame))
+                envelope = codec.decode_to_store(frame)
+                self._refuse_strangers(envelope.sender)
+                batch.append(envelope)
             except NotUnderstood as error:
                 self._set_aside(frame, error)
+        if self._door is not None:
+            batch += self._door.receive()
         return batch
+
+    def _refuse_strangers(self, sender: Peer) -> None:
+        """Refuse what comes over ipc and speaks for a process of another host: that has a way of its own."""
+        if sender.host or (self._door is not None and not self._door.is_from_here(sender)):
+            raise NotUnderstood(f"{sender.name} is on another host and spoke over ipc")
 
     def _step(self, writer: Writer, batch: list[Envelope], is_tick: bool) -> None:
         try:
@@ -116,7 +136,8 @@ class StoreActor:
         if batch:
             reach("store.after_ack")
 
-    def _send(self, peer: Peer, message: FromStore) -> None:
+    def _end_of(self, peer: Peer) -> sockets.Socket:
+        """Return the way to a process of this host."""
         socket = self._peers.get(peer)
         if socket is None:
             if len(self._peers) >= PEERS_MAX:
@@ -126,13 +147,16 @@ class StoreActor:
                 immediate=False,
                 bytes_max=self._settings.bus.message_bytes_max,
             )
+        return socket
+
+    def _send(self, peer: Peer, message: FromStore) -> None:
         step = step_of(message)
         if reach(f"store.before_send_{step}"):  # one message to one process, after the commit; droppable
             return
         frame = codec.encode(message)
         if len(frame) > self._settings.bus.message_bytes_max:
             logger.error("Cannot send {} to {}: {} bytes", type(message).__name__, peer.name, len(frame))
-        elif not socket.send(frame):
+        elif not (self._end_of(peer).send(frame) if not peer.host else self._door and self._door.send(peer, frame)):
             logger.debug("{} does not take messages now; it will ask again", peer.name)
         reach(f"store.after_send_{step}")
 
@@ -142,6 +166,8 @@ class StoreActor:
             gone = not sockets.inbox_address(self._run_folder, peer).exists()
             if gone or writer.registry.is_dead(peer.incarnation):
                 self._peers.pop(peer).close()
+        if self._door is not None:
+            self._door.look(writer.registry.is_dead)
 
     def _set_aside(self, frame: bytes, error: NotUnderstood) -> None:
         """Count bytes that are no message, keep the first few for a look, and go on."""
@@ -176,6 +202,8 @@ class StoreActor:
 
     def _close(self, inbox: sockets.Socket) -> None:
         inbox.close()
+        if self._door is not None:
+            self._door.close()
         for socket in self._peers.values():
             socket.close()
         reach("store.before_checkpoint")  # moving the log into the database at an orderly stop
@@ -214,6 +242,8 @@ def main() -> None:
         setproctitle(f"pilot: {peer.name}")
         (logs.rename if was_spare else logs.configure)(peer.name, load.data_folder() / "logs")
         settings = load.settings()
+        if settings.bus.store:
+            raise load.ConfigError(f"bus.store is {settings.bus.store}: this host has no store; docs/hosts.md")
         runtime.acquire_lock(load.run_folder() / f"{peer.name}.lock", peer.name, wait_s=standby.LOCK_WAIT_S * was_spare)
         path = load.db_path(settings)
         _lock_database(path, peer.name)

@@ -68,7 +68,7 @@ class Writer:
         self.epoch = self.read.store_epoch()
         self.registry = Registry(beat_s=bus.beat_s, dead_s=bus.dead_s, now_s=now_s)
         self.sends: list[Send] = []
-        self._tallies = tallies.Tallies()
+        self.tallies = tallies.Tallies()
         self._tallies_due_s = now_s
         self._wall_clock = WallClock(db, now_s=now_s)
         self._summaries = Summaries()
@@ -98,7 +98,7 @@ class Writer:
                 reach("store.before_commit")  # the commit of one batch
             began_s = tallies.began_s()
             self.db.execute("COMMIT")
-            self._tallies.observe(tallies.Name.STORE_COMMIT, tallies.began_s() - began_s)
+            self.tallies.observe(tallies.Name.STORE_COMMIT, tallies.began_s() - began_s)
         except BaseException:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
@@ -310,7 +310,7 @@ class Writer:
             kept.keep(self.db, worker.name, worker.incarnation, seen.beat.tallies)
         if self.now_s >= self._tallies_due_s:  # it changes with every commit, this one included
             self._tallies_due_s = self.now_s + TALLIES_S
-            kept.keep(self.db, STORE.name, f"epoch {self.epoch}", self._tallies.told())
+            kept.keep(self.db, STORE.name, f"epoch {self.epoch}", self.tallies.told())
 
     def insert(self, verb: str, record: Worker | AccountDay | AccountMark | EquitySample) -> None:
         names = record.__struct_fields__

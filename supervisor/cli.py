@@ -31,6 +31,7 @@ examples:
   supervisor --monitor-only         watch positions; no scanner, analysts, executor
   supervisor --once                 one daily cycle: scan, decide, execute, exit
   supervisor --profile e8-signature-50k   the live account, with Procfile.live
+  supervisor --only llm=3           analysts for a store on another host; see docs/hosts.md
   supervisor run executor           one process, restarted in place (what a Procfile line does)
   supervisor status --json
   supervisor scale llm=5
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--profile", help="a name under config/profiles or a TOML file (else PILOT_PROFILE, else paper)")
     root.add_argument("--procfile", type=Path, help="default: Procfile, for a live broker Procfile.live")
     root.add_argument("--scale", action="append", metavar="NAME=N,...", help="how many of which, e.g. llm=3,paper=0")
+    root.add_argument("--only", action="append", metavar="NAME=N", help="nothing but these, on a host without a store")
     root.add_argument("--monitor-only", action="store_true", help="run without scanner, analysts and executor")
     root.add_argument("--once", action="store_true", help="one daily cycle, then stop")
     root.add_argument("--spares", action="store_true", help="keep a warm spare of store, llm, executor and monitor")
@@ -81,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
     restart.add_argument("name", metavar="NAME", help="a name (executor) or one slot of it (llm.2)")
     _add_export(commands)
     commands.add_parser("stop", help="stop everything in order; returns when it has ended")
+    _add_keys(commands.add_parser("keys", help="keys of analysts on other hosts: new, trust, allow, revoke, list"))
     return root
 
 
@@ -97,6 +100,24 @@ def _add_export(commands: argparse._SubParsersAction[_Parser]) -> None:
     export.add_argument("--image", help="containers: the image's name (default prop-firm-pilot:VERSION)")
     export.add_argument("--force", action="store_true", help="overwrite files that are there")
     export.add_argument("--json", action="store_true", help="an object")
+
+
+def _add_keys(root: argparse.ArgumentParser) -> None:
+    verbs = root.add_subparsers(dest="verb", metavar="VERB", required=True)
+    new = verbs.add_parser("new", help="make the key pair of this host: store, or llm on a host of analysts")
+    trust = verbs.add_parser("trust", help="on a host of analysts: the public key of the store that they call")
+    allow = verbs.add_parser("allow", help="on the store's host: let the host with this public key in")
+    revoke = verbs.add_parser("revoke", help="on the store's host: let it in no longer, from now on")
+    shown = verbs.add_parser("list", help="show who is allowed, and this host's own keys; never a secret")
+    for verb in (new, allow, revoke):
+        verb.add_argument("role", metavar="ROLE")
+    for verb in (allow, revoke):
+        verb.add_argument("name", metavar="NAME", help="what the host is called in logs and lists")
+    for verb in (trust, allow):
+        verb.add_argument("public", metavar="PUBLIC", help="its public key, in quotes: 40 signs")
+    for verb in (new, trust, allow, revoke, shown):
+        verb.add_argument("--keys", type=Path, metavar="FOLDER", help="else bus.keys of the profile")
+        verb.add_argument("--profile", default=argparse.SUPPRESS, help="as above")
 
 
 def main(arguments: Sequence[str] | None = None, *, commands: Commands | None = None) -> int:
@@ -121,6 +142,10 @@ def main(arguments: Sequence[str] | None = None, *, commands: Commands | None = 
                 spares=options.spares,
                 commands=commands,
             )
+        if options.command == "keys":
+            from supervisor import keys
+
+            return keys.run(options)
         return _ask(options)
     except formation.UsageError as error:
         return _end(ExitCode.USAGE, error)
@@ -140,6 +165,7 @@ def _refuse_formation_options(options: argparse.Namespace) -> None:
         name
         for name, value in (
             ("--scale", options.scale),
+            ("--only", options.only),
             ("--monitor-only", options.monitor_only),
             ("--once", options.once),
             ("--procfile", options.procfile and options.command != "export"),
@@ -157,8 +183,10 @@ def _refuse_contradiction(options: argparse.Namespace) -> None:
 
 
 def _run_all(options: argparse.Namespace, commands: Commands | None) -> int:
-    changes = formation.parse(options.scale or [])
+    changes = formation.parse(options.only or options.scale or [])
     _refuse_contradiction(options)
+    if options.only and (options.scale or options.procfile or options.once or options.monitor_only):
+        raise formation.UsageError("--only does not go with --scale, --procfile, --once or --monitor-only")
     if options.once and options.monitor_only:
         raise formation.UsageError("--once and --monitor-only contradict each other: one trades, the other does not")
     from supervisor import start
@@ -168,6 +196,7 @@ def _run_all(options: argparse.Namespace, commands: Commands | None) -> int:
             changes,
             options.profile,
             options.procfile,
+            only=bool(options.only),
             monitor_only=options.monitor_only,
             once=options.once,
             restart=not options.no_restart,

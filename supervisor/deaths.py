@@ -43,9 +43,13 @@ class Deaths:
         self._run_folder = run_folder
         for identity, report in untold.read(run_folder):
             self._add(identity, report, None)
+        self._is_away = bool(settings.store)  # the store is on another host and sees for itself who is silent
 
     def add(self, peer: Peer, status: str) -> None:
         """Note a death. Nothing is noted of the store: it knows by its own start."""
+        if self._is_away:
+            self._on_known(peer)
+            return
         if peer.role is Role.STORE:
             self._on_known(peer)
             self._send_at = 0.0  # what it was told last may be lost with it
@@ -53,7 +57,9 @@ class Deaths:
         self._add(str(uuid_utils.uuid7()), messages.ChildExited(peer=peer, status=status), peer)
 
     def report(self, report: messages.Report) -> None:
-        """Note what people are to be told."""
+        """Note what people are to be told. On a host without a store the log has it, and nobody else is told."""
+        if self._is_away:
+            return
         identity = str(uuid_utils.uuid7())
         untold.keep(self._run_folder, identity, report)
         self._add(identity, report, None)

@@ -15,7 +15,7 @@ from loguru import logger
 from msgspec.structs import replace
 from setproctitle import setproctitle
 
-from bus import logs, runtime
+from bus import logs, messages, runtime
 from bus.clock import SystemClock
 from bus.errors import LockHeld
 from bus.messages import Peer
@@ -38,21 +38,23 @@ def run_all(
     profile: str | None,
     procfile_path: Path | None,
     *,
+    only: bool = False,
     monitor_only: bool = False,
     once: bool = False,
     restart: bool = True,
     spares: bool = False,
     commands: process.Commands | None = None,
 ) -> int:
-    """Supervise all names of the Procfile; return the exit code.
+    """Supervise all names of the Procfile, or with `only` those of `changes`; return the exit code.
 
     Raises:
         ConfigError, UsageError: settings, Procfile or formation cannot be.
         RunsAlready: another one does; nothing was started.
     """
     settings = load.settings(profile)
+    _check_place(settings, changes if only else None)
     default_path = procfile.default_path(load.ROOT, paper=not settings.broker.is_live)
-    roles = procfile.roles(procfile_path or default_path, settings.profile)
+    roles = tuple(changes) if only else procfile.roles(procfile_path or default_path, settings.profile)
     wanted = formation.of(roles, changes, monitor_only=monitor_only)
     if once and not all(wanted.get(role) for role in formation.TRADING):
         raise formation.UsageError(f"--once needs at least one each of {', '.join(formation.TRADING)}")
@@ -92,6 +94,8 @@ def run_one(
     role = formation.role_of(name)
     wanted = slot_wanted(role, slot, os.environ.get("HONCHO_PROCESS_NAME", ""))
     settings = load.settings(profile)
+    if settings.bus.store:
+        _check_place(settings, {role: 1})
     run_folder = load.run_folder()
     owner = f"supervisor run {role}"
     with contextlib.ExitStack() as at_end:
@@ -107,6 +111,19 @@ def run_one(
             spares=restart and (spares or settings.supervisor.spares),
         )
         return _run(task, settings, run_folder, commands, once=False)
+
+
+def _check_place(settings: Settings, only: formation.Formation | None) -> None:
+    """Refuse a whole pipeline on a host without a store, and its parts on a host that has one (None: all)."""
+    if not settings.bus.store:
+        if only is not None:
+            raise formation.UsageError("--only is for a host without a store, and bus.store is not set; use --scale")
+        return
+    away = ", ".join(messages.REMOTE)
+    if only is None or not set(only) <= set(messages.REMOTE):
+        raise formation.UsageError(
+            f"the store is at {settings.bus.store}, and only {away} may run without it here: supervisor --only llm=3"
+        )
 
 
 def slot_wanted(role: Role, given: int | None, honcho_name: str) -> int | None:

@@ -161,6 +161,9 @@ class Metrics(Collector):
             "pilot_llm_request_seconds", "Requests to endpoints of language models.", labels=["outcome"]
         )
         commits = HistogramMetricFamily("pilot_store_commit_seconds", "Commits of the store, until they are on disk.")
+        refused = CounterMetricFamily(
+            "pilot_hosts_refused", "What the store refused of other hosts, see docs/hosts.md.", labels=["what"]
+        )
         for total in found.totals():
             buckets = _buckets(tallies.BOUNDS_S[total.name], total.counts)
             kind, _, outcome = total.name.partition("_")
@@ -171,7 +174,9 @@ class Metrics(Collector):
                 models.add_metric([outcome], buckets, total.sum_us / 1_000_000)
             elif kind == "store" and total.role == Role.STORE:
                 commits.add_metric([], buckets, total.sum_us / 1_000_000)
-        yield from (broker, models, commits)
+            elif kind == "host" and total.role == Role.STORE:
+                refused.add_metric([outcome], sum(total.counts))
+        yield from (broker, models, commits, refused)
 
     def _journal(self, found: Gauges) -> Iterator[Metric]:
         """Yield nothing until the whole journal was counted: half of it would look like a counter that was reset."""

@@ -49,6 +49,9 @@ NEVER: dict[str, str] = dict.fromkeys(
     workloads.both("store.archive", "store.archived"),
     "only for what ended 400 days ago, which concerns no order; tests/integration/test_archive.py kills it there",
 ) | dict.fromkeys(
+    workloads.both("supervisor.write_key", "supervisor.revoke"),
+    "files of the operator about other hosts: killed at each by tests/integration/test_hosts_keys.py",
+) | dict.fromkeys(
     workloads.both("scan.ask"), "Twelve Data is not asked by a pipeline that needs no network"
 ) | dict.fromkeys(
     workloads.both("pilot.pin", "pilot.unpin", "pilot.write_report"),
