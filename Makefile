@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Set somewhere, it makes every process compile the whole project at its start: half of the start, and of a recovery.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup start test accept chaos soak bench screenshots check format lock clean
+.PHONY: help setup start test accept chaos soak bench screenshots check docs format lock clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -54,11 +54,15 @@ bench: setup  ## print start-up and recovery times, the gate's time, an order's 
 screenshots: setup  ## renew docs/pictures from a real pipeline in a real browser (needs chromium and chromium-driver)
 	@$(BIN)/python -m tests.browser.screenshots
 
-check: setup  ## format, lint, types, import contracts
+check: setup  ## format, lint, types, import contracts, documents
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory docs
+
+docs: setup  ## build the documentation into site/; a link, an anchor or a page that leads nowhere fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: setup  ## format the code
 	@$(BIN)/ruff format .
@@ -75,4 +79,4 @@ lock:  ## renew requirements.lock, those of the bench and of the image from pypr
 		--no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements-image.lock
 
 clean:  ## remove the virtual environment and caches, never data/
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
