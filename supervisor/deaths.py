@@ -41,9 +41,9 @@ class Deaths:
         self._send_at = 0.0
         self._acks = acklog.open_log(me)
         self._run_folder = run_folder
+        self._is_away = bool(settings.store)  # the store is on another host and sees for itself who is silent
         for identity, report in untold.read(run_folder):
             self._add(identity, report, None)
-        self._is_away = bool(settings.store)  # the store is on another host and sees for itself who is silent
 
     def add(self, peer: Peer, status: str) -> None:
         """Note a death. Nothing is noted of the store: it knows by its own start."""
