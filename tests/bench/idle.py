@@ -2,8 +2,9 @@
 
 python -m tests.bench.idle [--seconds 60] [--json]
 
-All processes of `supervisor` with the paper profile and the product's own settings, dashboard and alerts included, no
-work to do. "Without paper" is the sum that a live account pays: the paper broker makes prices and is a test server.
+The processes of `supervisor` with the product's own cadences and no work to do: without the scanner, which would rank,
+and alerts, which have nobody to tell. "Without paper" is the sum that a live account pays: the paper broker makes
+prices and is a test server.
 """
 
 from __future__ import annotations
