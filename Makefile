@@ -40,16 +40,11 @@ chaos: setup  ## kill anything at any moment and check that nothing is lost (MIN
 soak: setup  ## live through a week in an hour under random kills, and audit each day (MINUTES=m; DAYS=d; SEED=n)
 	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(DAYS),--days $(DAYS)) $(if $(SEED),--seed $(SEED))
 
-bench: setup  ## print start-up and recovery times, the gate's time, an order's round trip, what measuring costs, a day's requests, and what a pool of analysts clears
-	@$(BIN)/python -m tests.bench.startup
-	@$(BIN)/python -m tests.bench.recovery
-	@$(BIN)/python -m tests.bench.guard
-	@$(BIN)/python -m tests.bench.roundtrip
-	@$(BIN)/python -m tests.bench.measuring
-	@$(BIN)/python -m tests.bench.scans
-	@$(BIN)/python -m tests.kit.budget_week
-	@$(BIN)/python -m tests.bench.analysts
-	@$(BIN)/python -m tests.bench.warm_scan
+bench: setup  ## run every bench, ours beside other queues; ends with a line of JSON (PARTS="growth idle", WRITE=1 renews docs)
+	@$(BIN)/python -c 'import huey, litequeue, redis, taskiq, taskiq_redis' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@command -v redis-server >/dev/null || echo "redis-server is missing, its rivals are left out (Debian: apt-get install redis-server)"
+	@$(BIN)/python -m tests.bench $(PARTS) $(if $(WRITE),--write)
 
 screenshots: setup  ## renew docs/pictures from a real pipeline in a real browser (needs chromium and chromium-driver)
 	@$(BIN)/python -m tests.browser.screenshots

@@ -174,7 +174,8 @@ class Executor(actor.Actor):
     def _name_orphans(self, reader: Reader, positions: tuple[Position, ...]) -> None:
         """Log the positions of nobody. They count in the gate; what becomes of them is the monitor's."""
         unresolved = reader.unresolved_orders()  # before the owners: what is resolved in between is then owned
-        found = closing.orphans(positions, reader.owned_position_ids(), unresolved)
+        owned = reader.owned_position_ids(position.id for position in positions)
+        found = closing.orphans(positions, owned, unresolved)
         if found:
             ids = ", ".join(position.id for position in found)
             logger.warning("No intent owns {} of them: {}; policy: {}", len(found), ids, self.settings.executor.orphans)

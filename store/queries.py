@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -167,7 +167,9 @@ class Reader:
 
     def intent_ids(self, prefix: str) -> list[str]:
         """Return the ids that begin with `prefix`, at most 20."""
-        rows = self._db.execute("SELECT id FROM intents WHERE substr(id, 1, length(?1)) = ?1 LIMIT 20", (prefix,))
+        rows = self._db.execute(
+            "SELECT id FROM intents WHERE id >= ?1 AND id < ?1 || char(1114111) LIMIT 20", (prefix,)
+        )
         return [str(row[0]) for row in rows]
 
     def intent_exists(self, symbol: str, trade_date: str, source: str) -> bool:
@@ -247,10 +249,13 @@ class Reader:
         )
         return [order_of(row) for row in rows.fetchall()]
 
-    def owned_position_ids(self) -> frozenset[str]:
-        """Return the positions that belong to an intent, open or closed."""
-        rows = self._db.execute("SELECT position_id FROM orders WHERE position_id IS NOT NULL")
-        return frozenset(str(row[0]) for row in rows)
+    def owned_position_ids(self, among: Iterable[str] | None = None) -> frozenset[str]:
+        """Return the positions that belong to an intent, open or closed; of `among`, if given: all orders are many."""
+        query = "SELECT position_id FROM orders WHERE position_id IS NOT NULL"
+        if among is not None:
+            query += " AND position_id IN (SELECT value FROM json_each(?))"
+            return frozenset(str(row[0]) for row in self._db.execute(query, (json.dumps(list(among)),)))
+        return frozenset(str(row[0]) for row in self._db.execute(query))
 
     def has_key(self, idempotency_key: str) -> bool:
         """Return whether an order carries this key."""

@@ -101,10 +101,11 @@ class Mailbox:
         self.socket = sockets.bind_pull(self.path, BYTES_MAX)
         self.not_understood = 0
         self._run_folder = run_folder
-        self._answers: deque[sockets.Socket] = deque()
+        self._answers: deque[tuple[Path, sockets.Socket]] = deque()
 
     def receive(self) -> Request | None:
         """Return the next request, or None when there is none. Never waits."""
+        self._forget_the_gone()
         while (frame := self.socket.receive()) is not None:
             try:
                 request: Request = _requests.decode(frame)
@@ -117,17 +118,24 @@ class Mailbox:
 
     def answer(self, request: Request, answer: Report | Refused) -> None:
         """Send the answer without waiting for the asker."""
-        push = sockets.connect_push(self._run_folder / request.reply_to, immediate=False, bytes_max=BYTES_MAX)
+        asker = self._run_folder / request.reply_to
+        push = sockets.connect_push(asker, immediate=False, bytes_max=BYTES_MAX)
         if not failpoints.reach("supervisor.before_answer"):  # to a command line that asked; droppable
             push.send(msgspec.msgpack.encode(answer))
         failpoints.reach("supervisor.after_answer")
         # Closing now would drop what is still being connected for; the oldest one is surely done.
-        self._answers.append(push)
+        self._answers.append((asker, push))
         if len(self._answers) > ANSWERS_OPEN_MAX:
-            self._answers.popleft().close()
+            self._answers.popleft()[1].close()
+
+    def _forget_the_gone(self) -> None:
+        """Close towards whoever has taken its mailbox away: its socket would try again a hundred times a second."""
+        for asker, push in [one for one in self._answers if not one[0].exists()]:
+            self._answers.remove((asker, push))
+            push.close()
 
     def close(self) -> None:
-        for push in self._answers:
+        for _, push in self._answers:
             push.close()
         self.socket.close()
         self.path.unlink(missing_ok=True)

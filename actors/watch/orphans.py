@@ -46,7 +46,8 @@ class Orphans:
         self.again_s = None
         # In this order: an order that is resolved between the two reads is then found owned.
         unresolved = reader.unresolved_orders()
-        found = closing.orphans(positions, reader.owned_position_ids(), unresolved)
+        owned = reader.owned_position_ids(position.id for position in positions)
+        found = closing.orphans(positions, owned, unresolved)
         self._tries = {id_: tried for id_, tried in self._tries.items() if any(one.id == id_ for one in found)}
         seen, self._seen = self._seen, frozenset(position.id for position in found)
         if not found:
