@@ -21,7 +21,8 @@ CADENCE = {"backup_interval_s": 86_400.0, "janitor_interval_s": 0.5}
 
 def test_positions_that_the_copy_does_not_know_are_found_and_none_is_opened_twice(tmp_path: Path) -> None:
     changes = {
-        "scanner": week.SETTINGS["scanner"] | {"timeframes": ["D1"]}, "monitor": CADENCE | {"backup_second_folder": str(tmp_path)},
+        "scanner": week.SETTINGS["scanner"] | {"timeframes": ["D1"]},
+        "monitor": CADENCE | {"backup_second_folder": str(tmp_path)},
         "executor": {"orphans": "adopt", "quiet_s": 0.6},
     }  # fmt: skip
     with rigged(Tally(), changes=changes) as rig:
