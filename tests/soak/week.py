@@ -266,13 +266,14 @@ class Days:
         return self._rig.come_to_rest(what, REST_S)
 
     def _is_settled(self) -> bool:
-        if self._rig.at_rest():
-            return True
         try:
-            self._rig.operate()
+            with self._rig.run.reader() as reader:
+                is_halted = any(halt.kind == "hard" for halt in reader.halts())
+            if is_halted:
+                self._rig.operate()
         except DatabaseRefused:
             return False
-        return False
+        return self._rig.at_rest()
 
     # ── looks ───────────────────────────────────────────────────────────────
 
