@@ -21,7 +21,8 @@ CADENCE = {"backup_interval_s": 86_400.0, "janitor_interval_s": 0.5}
 
 def test_positions_that_the_copy_does_not_know_are_found_and_none_is_opened_twice(tmp_path: Path) -> None:
     changes = {
-        "scanner": week.SETTINGS["scanner"] | {"timeframes": ["D1"]}, "monitor": CADENCE | {"backup_second_folder": str(tmp_path)},
+        "scanner": week.SETTINGS["scanner"] | {"timeframes": ["D1"]},
+        "monitor": CADENCE | {"backup_second_folder": str(tmp_path)},
         "executor": {"orphans": "adopt", "quiet_s": 0.6},
     }  # fmt: skip
     with rigged(Tally(), changes=changes) as rig:
@@ -48,7 +49,7 @@ def test_positions_that_the_copy_does_not_know_are_found_and_none_is_opened_twic
         rig.feed(1)  # while the account is halted
         assert rig.histories().received == sent, "something was ordered before the operator said so"
         assert rig.run.run("resume", "--yes", "--reason", "looked", command="pilot").returncode == 0
-        assert rig.wait(lambda: len(rig.histories().received) == len(sent) + 1, 40), rig.run.console()[-3_000:]
+        assert rig.wait(lambda: len(owned(rig)) == len(sent) + 1, 40), rig.run.console()[-3_000:]
         assert rig.wait(rig.at_rest, 40), rig.run.console()[-3_000:]
         found = rig.histories()
         assert [text for name in HOLD for text in CHECKS[name][2](found)] == []
@@ -58,6 +59,7 @@ def test_positions_that_the_copy_does_not_know_are_found_and_none_is_opened_twic
 
 def owned(rig: Rig) -> set[str]:
     try:
-        return {str(order.position_id) for order in rig.histories().orders if order.position_id}
+        with rig.run.reader() as reader:
+            return {str(order.position_id) for order in reader.orders() if order.position_id}
     except DatabaseRefused:
         return set()

@@ -68,6 +68,25 @@ def test_each_rollover_is_booked_once_through_ticks_restarts_and_a_clock_set_bac
         assert [row["nights"] for row in paper.ledger(tmp_path) if row["kind"] == "rolled"] == [1, 7]
 
 
+def test_prices_go_on_while_the_machine_sleeps_and_no_second_is_counted_twice(tmp_path: Path) -> None:
+    clock = TurnedClock(moment("2026-02-16T12:00"))
+    with opened(tmp_path, clock, speed=2.0) as found:
+        found.tick()
+        began = found.times.simulated_ms
+        clock.advance(10)
+        found.now_ms()  # an answer in between takes nothing away
+        found.tick()
+        assert found.times.simulated_ms - began == 20_000
+        clock.jump(HOUR)  # the monotonic clock stood still
+        found.now_ms()
+        found.tick()
+        assert found.times.simulated_ms - began == 20_000 + 2_000 * HOUR
+        clock.jump(-HOUR)
+        clock.advance(5)
+        found.tick()
+        assert found.times.simulated_ms - began == 20_000 + 2_000 * HOUR + 10_000
+
+
 def test_a_position_closed_after_a_rollover_and_before_its_tick_has_paid_for_it(tmp_path: Path) -> None:
     clock = TurnedClock(moment(MONDAY))
     with opened(tmp_path, clock, **SWAPS) as found:
@@ -366,7 +385,7 @@ def test_an_end_at_any_moment_of_putting_a_file_aside_loses_nothing(
 def whole_ledger(folder: Path) -> list[dict[str, Any]]:
     from tests.chaos import histories
 
-    return histories._with_parts(folder / "ledger.jsonl")
+    return histories.with_parts(folder / "ledger.jsonl")
 
 
 def test_an_order_that_is_late_is_carried_over_when_the_ledger_is_put_aside(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def report(done: Done) -> Iterator[str]:
         lives = len({one.pid for one in samples if one.role == role})
         yield (
             f"{role}: {lives} lives, RSS at most {max(rss) / footprint.MB:.1f} MB, over the run {mb:+.2f} MB, in the "
-            f"longest life {life.get(role, 0.0):+.2f} MB; descriptors {fds[role]}, threads {threads[role]} (both halves)"
+            f"longest life {life.get(role, 0.0):+.2f} MB; descriptors {fds[role]}, threads {threads[role]} (halves)"
         )
     for finding in done.tally.findings:
         yield f"VIOLATION ({finding.category}) {finding.check}: {finding.text}"

@@ -61,7 +61,7 @@ SETTINGS: Changes = {
         "bar_age_days_max": 3_650, "history_bars_min": 400,
     },
     "executor": {"quiet_s": QUIET_S, "risk_per_trade_ratio": 0.0004},
-    "monitor": {"backup_interval_s": 21_600.0, "backups_kept": 4, "janitor_interval_s": 2.0},
+    "monitor": {"backup_interval_s": 3_600.0, "backups_kept": 4, "janitor_interval_s": 2.0},
     "paper": {"sessions": "fx", "file_parts_kept": 100},
     "store": {"intent_retention_days": 60, "command_retention_days": 60},
 }  # fmt: skip
@@ -266,13 +266,14 @@ class Days:
         return self._rig.come_to_rest(what, REST_S)
 
     def _is_settled(self) -> bool:
-        if self._rig.at_rest():
-            return True
         try:
-            self._rig.operate()
+            with self._rig.run.reader() as reader:
+                is_halted = any(halt.kind == "hard" for halt in reader.halts())
+            if is_halted:
+                self._rig.operate()
         except DatabaseRefused:
             return False
-        return False
+        return self._rig.at_rest()
 
     # ── looks ───────────────────────────────────────────────────────────────
 
