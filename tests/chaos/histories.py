@@ -72,8 +72,22 @@ class Histories(Struct, frozen=True, kw_only=True):
         return tuple(line["position_id"] for line in self.placements)
 
 
+READS_MAX = 5  # while the broker takes orders
+
+
 def read(data: Path, acks: Path) -> Histories:
-    """Read all three. `data` is the pipeline's data folder, `acks` that of the processes' own logs."""
+    """Read all three. `data` is the pipeline's data folder, `acks` that of the processes' own logs.
+
+    Read again while the broker placed something meanwhile: else the store knew of a position that its file had not.
+    """
+    for _ in range(READS_MAX):
+        found = _read(data, acks)
+        if found.placed == tuple(_placed(_with_parts(data / "paper" / "account.jsonl"))):
+            break
+    return found
+
+
+def _read(data: Path, acks: Path) -> Histories:
     answered = tuple(line for path in sorted(acks.glob("*.jsonl")) for line in _lines(path))
     ledger = with_parts(data / "paper" / "ledger.jsonl")
     account = with_parts(data / "paper" / "account.jsonl")
