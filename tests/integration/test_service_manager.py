@@ -145,18 +145,17 @@ STRAYS = """
 import os, subprocess, sys, time
 from supervisor import init
 assert os.getpid() == 1
-ours = subprocess.Popen(["sleep", "0"])
+ours = subprocess.Popen(["sh", "-c", "exit 7"])
+os.waitid(os.P_PID, ours.pid, os.WEXITED | os.WNOWAIT)
+assert init.reap_strays({ours.pid}) == 0
+assert ours.wait() == 7
 subprocess.run(["sh", "-c", "sleep 0 & sleep 0 & sleep 0 & exit"])
 deadline = time.monotonic() + 30
 reaped = 0
 while reaped < 3 and time.monotonic() < deadline:
-    if ours is not None and ours.poll() is not None:
-        assert ours.returncode == 0
-        ours = None
-    reaped += init.reap_strays(set() if ours is None else {ours.pid})
+    reaped += init.reap_strays(set())
     time.sleep(0.01)
-assert init.reap_strays(set()) == 0
-sys.exit(0 if reaped == 3 and ours is None else 1)
+assert reaped == 3 and init.reap_strays(set()) == 0
 """
 
 
