@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bus.vocabulary import Role
-from supervisor import manager
+from supervisor import client, control, manager
 from supervisor.slots import Phase, Slot
 from tests.kit.eventually import eventually
 from tests.kit.toys import ROOT, Toys, toys
@@ -127,6 +127,27 @@ def test_start_is_over_when_what_is_left_of_it_is_given_up() -> None:
     assert not manager.are_ready([alerts])
     assert not manager.are_ready([])
     assert manager.status_of([store, alerts], is_stopping=False) == "1 of 2 processes ready; alerts.1 given_up"
+
+
+@pytest.mark.parametrize(
+    ("states", "stopping", "ready"),
+    [
+        ({"store.1": "ready", "llm.1": "ready", "llm.spare": "starting"}, False, True),
+        ({"store.1": "ready", "llm.1": "starting"}, False, False),
+        ({"store.1": "ready", "llm.1": "given_up"}, False, False),
+        ({"store.1": "ready"}, True, False),
+        ({}, False, False),
+    ],
+)
+def test_health_check_wants_every_process_ready_and_none_being_stopped(
+    states: dict[str, str], stopping: bool, ready: bool
+) -> None:
+    children = tuple(
+        control.ChildStatus(name=name, pid=1, state=state, restarts=0, uptime_s=1.0, last_beat_age_s=0.1)
+        for name, state in states.items()
+    )
+    report = control.Report(scope="all", pid=1, profile="paper", stopping=stopping, children=children)
+    assert client.are_ready([report]) is ready
 
 
 def test_readiness_that_could_not_be_delivered_is_told_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
