@@ -105,7 +105,11 @@ def _filled(wanted: Wanted, path: Path, settings: Settings, roles: tuple[Role, .
     profile_text = path.read_text(encoding="utf-8")
     names = environment.get_template("Procfile.j2").render(roles=roles)
     facts = {**_facts(wanted, path, settings, roles), "procfile": names, "profile_text": profile_text}
-    found = {name: environment.get_template(f"{wanted.kind}/{name}.j2").render(facts) for name in FILES[wanted.kind]}
+    files = FILES[wanted.kind]
+    if facts["by_tcp"]:
+        facts |= apart.facts(settings, profile_text, analysts=wanted.analysts)
+        files = (*files, "analysts.yaml")
+    found = {name: environment.get_template(f"{wanted.kind}/{name}.j2").render(facts) for name in files}
     if wanted.kind != "kubernetes":  # there they are in the ConfigMap
         found |= {"Procfile": names, f"{path.stem}.toml": profile_text}
     return found

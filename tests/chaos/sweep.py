@@ -57,6 +57,9 @@ NEVER: dict[str, str] = dict.fromkeys(
 ) | dict.fromkeys(
     workloads.both("scan.ask"), "Twelve Data is not asked by a pipeline that needs no network"
 ) | dict.fromkeys(
+    workloads.both("supervisor.export"),
+    "files for the place where it runs, written by hand before anything runs: it concerns no order",
+) | dict.fromkeys(
     workloads.both("pilot.pin", "pilot.unpin", "pilot.write_report"),
     "a file of the operator's about the ranking: it concerns no order, and no process waits for it"
 ) | dict.fromkeys(

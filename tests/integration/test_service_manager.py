@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bus.vocabulary import Role
-from supervisor import manager
+from supervisor import client, control, manager
 from supervisor.slots import Phase, Slot
 from tests.kit.eventually import eventually
 from tests.kit.toys import ROOT, Toys, toys
@@ -129,6 +129,27 @@ def test_start_is_over_when_what_is_left_of_it_is_given_up() -> None:
     assert manager.status_of([store, alerts], is_stopping=False) == "1 of 2 processes ready; alerts.1 given_up"
 
 
+@pytest.mark.parametrize(
+    ("states", "stopping", "ready"),
+    [
+        ({"store.1": "ready", "llm.1": "ready", "llm.spare": "starting"}, False, True),
+        ({"store.1": "ready", "llm.1": "starting"}, False, False),
+        ({"store.1": "ready", "llm.1": "given_up"}, False, False),
+        ({"store.1": "ready"}, True, False),
+        ({}, False, False),
+    ],
+)
+def test_health_check_wants_every_process_ready_and_none_being_stopped(
+    states: dict[str, str], stopping: bool, ready: bool
+) -> None:
+    children = tuple(
+        control.ChildStatus(name=name, pid=1, state=state, restarts=0, uptime_s=1.0, last_beat_age_s=0.1)
+        for name, state in states.items()
+    )
+    report = control.Report(scope="all", pid=1, profile="paper", stopping=stopping, children=children)
+    assert client.are_ready([report]) is ready
+
+
 def test_readiness_that_could_not_be_delivered_is_told_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "systemd"
     monkeypatch.setenv("NOTIFY_SOCKET", str(path))
@@ -145,18 +166,17 @@ STRAYS = """
 import os, subprocess, sys, time
 from supervisor import init
 assert os.getpid() == 1
-ours = subprocess.Popen(["sleep", "0"])
+ours = subprocess.Popen(["sh", "-c", "exit 7"])
+os.waitid(os.P_PID, ours.pid, os.WEXITED | os.WNOWAIT)
+assert init.reap_strays({ours.pid}) == 0
+assert ours.wait() == 7
 subprocess.run(["sh", "-c", "sleep 0 & sleep 0 & sleep 0 & exit"])
 deadline = time.monotonic() + 30
 reaped = 0
 while reaped < 3 and time.monotonic() < deadline:
-    if ours is not None and ours.poll() is not None:
-        assert ours.returncode == 0
-        ours = None
-    reaped += init.reap_strays(set() if ours is None else {ours.pid})
+    reaped += init.reap_strays(set())
     time.sleep(0.01)
-assert init.reap_strays(set()) == 0
-sys.exit(0 if reaped == 3 and ours is None else 1)
+assert reaped == 3 and init.reap_strays(set()) == 0
 """
 
 
