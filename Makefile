@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Set somewhere, it makes every process compile the whole project at its start: half of the start, and of a recovery.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup start test accept chaos bench screenshots check format lock clean
+.PHONY: help setup start test accept chaos bench screenshots check audit format lock clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -51,11 +51,16 @@ bench: setup  ## print start-up and recovery times, the gate's time, an order's 
 screenshots: setup  ## renew docs/pictures from a real pipeline in a real browser (needs chromium and chromium-driver)
 	@$(BIN)/python -m tests.browser.screenshots
 
-check: setup  ## format, lint, types, import contracts
+check: setup  ## format, lint, types, import contracts, unsafe code, known vulnerabilities where they can be asked for
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml actors bus config store supervisor
+	@$(BIN)/python -m tests.kit.audit
+
+audit: setup  ## known vulnerabilities of the pinned packages (asks pypi.org)
+	@$(BIN)/python -m tests.kit.audit
 
 format: setup  ## format the code
 	@$(BIN)/ruff format .

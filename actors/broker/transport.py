@@ -45,7 +45,7 @@ def warm_up() -> None:
     """Load what the first request would load, without making one. Not inside a running loop."""
 
     async def make_and_drop() -> None:
-        async with httpx.AsyncClient(verify=False, trust_env=False):
+        async with httpx.AsyncClient(verify=False, trust_env=False):  # nosec B501 - it connects to nothing
             await anyio.lowlevel.checkpoint()  # httpx connects through anyio, which loads its asyncio half when used
 
     _version()
