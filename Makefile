@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Set somewhere, it makes every process compile the whole project at its start: half of the start, and of a recovery.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup start test accept chaos soak bench screenshots check docs format lock clean
+.PHONY: help setup start test accept chaos soak bench screenshots check docs audit format lock clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -49,15 +49,21 @@ bench: setup  ## run every bench, ours beside other queues; ends with a line of 
 screenshots: setup  ## renew docs/pictures from a real pipeline in a real browser (needs chromium and chromium-driver)
 	@$(BIN)/python -m tests.browser.screenshots
 
-check: setup  ## format, lint, types, import contracts, documents
+check: setup  ## format, lint, types, import contracts, unsafe code, documents, known vulnerabilities where they can be asked for
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml actors bus config store supervisor
+	@$(BIN)/python -m tests.kit.audit
+
 	@$(MAKE) --no-print-directory docs
 
 docs: setup  ## build the documentation into site/; a link, an anchor or a page that leads nowhere fails
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+audit: setup  ## known vulnerabilities of the pinned packages (asks the package registry)
+	@$(BIN)/python -m tests.kit.audit
 
 format: setup  ## format the code
 	@$(BIN)/ruff format .

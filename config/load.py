@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from config import addresses, entitled, private
 from config import credentials as folder_of_secrets
-from config import entitled
 from config.settings import Bus, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +27,7 @@ PROFILES = ROOT / "config" / "profiles"
 RULES = ROOT / "config" / "rules"
 SOCKET_PATH_BYTES_MAX = 107
 TOML_BYTES_MAX = 1_000_000
+ENV_BYTES_MAX = 65_536
 READ_ONLY = "PILOT_READONLY"
 CLOCK_OFFSET = "PILOT_CLOCK_OFFSET"  # read by bus.clock; of tests only
 CREDENTIALS = "CREDENTIALS_DIRECTORY"  # systemd's name for a folder of secrets
@@ -87,6 +88,8 @@ def _check_together(found: Settings, path: Path) -> None:
         )
     _check_panel(found, path)
     _check_hosts(found.bus, path)
+    if why := addresses.refusal(found):
+        raise ConfigError(f"{path}: {why}")
     if found.llm.sl_volatility_min >= found.llm.sl_volatility_max:
         raise ConfigError(
             f"{path}: llm.sl_volatility_min was {found.llm.sl_volatility_min}; "
@@ -274,12 +277,21 @@ def _explain(message: str, raw: dict[str, Any]) -> str:
 
 
 def data_folder() -> Path:
-    """Return the folder of all run-time state (`PILOT_DATA`, else data/), created with mode 0700."""
+    """Return the folder of all run-time state (`PILOT_DATA`, else data/), created with mode 0700.
+
+    Raises:
+        ConfigError: it cannot be used, is not ours, or others may write there: they could swap what we read.
+    """
     folder = Path(os.environ.get("PILOT_DATA") or ROOT / "data").expanduser().resolve()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder == ROOT / "data" and folder.stat().st_uid == os.getuid():
+            folder.chmod(0o700)  # a checkout makes it with whatever umask it had
+        found = folder.stat()
     except OSError as error:
         raise ConfigError(f"PILOT_DATA: cannot use {folder}: {error.strerror}") from error
+    if why := private.refusal(folder, found, os.getuid(), private.WRITABLE_BY_OTHERS):
+        raise ConfigError(f"PILOT_DATA: {why}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(f"PILOT_DATA: cannot use {folder}: we may not write there")
     return folder
@@ -420,10 +432,10 @@ def _env_file() -> dict[str, str]:
     path = ROOT / ".env"
     if not path.is_file():
         return {}
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise ConfigError(
-            f"{path}: mode is {stat.S_IMODE(path.stat().st_mode):04o}; allowed 0600 (run: chmod 600 {path})"
-        )
+    if why := private.refusal(path, path.stat(), os.getuid(), private.OPEN_TO_OTHERS):
+        raise ConfigError(why)
+    if path.stat().st_size > ENV_BYTES_MAX:
+        raise ConfigError(f"{path}: larger than {ENV_BYTES_MAX} bytes")
     from honcho.environ import parse  # the same reader that `honcho start` uses
 
     try:

@@ -19,6 +19,7 @@ from actors.outbox import channels
 from actors.outbox.channels import CHAT as CHAT
 from actors.outbox.channels import TOKEN as TOKEN
 from actors.outbox.channels import TOKEN_SHAPE
+from bus import masking
 from config.load import ConfigError
 from config.settings import Alerts
 
@@ -43,16 +44,18 @@ async def check(url: str, token: str, chat: str) -> list[Finding]:
     if not TOKEN_SHAPE.fullmatch(token):
         fix = f"put the token that @BotFather gave you into {TOKEN}"
         return [findings.fail("telegram", f"{TOKEN} is no bot's token, such as 123456:ABC...", fix)]
-    where = urlsplit(url)
+    where, hidden = urlsplit(url), masking.forms((token, token.partition(":")[2]))
     if channels.is_open(url):
         fix = "set alerts.telegram_url to https://..., or leave it out"
         return [findings.fail("telegram", f"alerts.telegram_url was {url!r}: the token would leave unencrypted", fix)]
     try:
-        async with httpx.AsyncClient(timeout=ANSWER_S, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=ANSWER_S, trust_env=False, follow_redirects=False) as client:
             bot = await _ask(client, f"{url}/bot{token}/getMe", {})
             if not bot.ok:
                 fix = f"put the token that @BotFather gave you into {TOKEN}"
-                return [findings.fail("telegram", f"the bot is not known: {bot.description}", fix)]
+                return [
+                    findings.fail("telegram", f"the bot is not known: {masking.over(bot.description, hidden)}", fix)
+                ]
             there = await _ask(client, f"{url}/bot{token}/getChat", {"chat_id": chat})
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         said = f"{where.hostname}: {type(error).__name__}"
@@ -62,7 +65,7 @@ async def check(url: str, token: str, chat: str) -> list[Finding]:
         return [findings.fail("telegram", f"{where.hostname} does not answer as Telegram does", fix, UNREACHABLE)]
     if not there.ok:
         fix = f"write to the bot once from that chat, then put the chat's id into {CHAT}"
-        return [findings.fail("telegram", f"the chat is not known: {there.description}", fix)]
+        return [findings.fail("telegram", f"the chat is not known: {masking.over(there.description, hidden)}", fix)]
     return [findings.ok("telegram", "bot and chat are known")]
 
 
@@ -80,5 +83,10 @@ def others(alerts: Alerts) -> list[Finding]:
 
 
 async def _ask(client: httpx.AsyncClient, address: str, body: dict[str, str]) -> Said:
-    answer = await client.post(address, json=body)
-    return msgspec.json.decode(answer.content[:BODY_BYTES_MAX], type=Said)
+    received = bytearray()
+    async with client.stream("POST", address, json=body, headers={"Accept-Encoding": "identity"}) as answer:
+        async for chunk in answer.aiter_raw():
+            received += chunk
+            if len(received) > BODY_BYTES_MAX:
+                raise httpx.DecodingError(f"more than {BODY_BYTES_MAX} bytes")
+    return msgspec.json.decode(received, type=Said)

@@ -1,0 +1,54 @@
+"""`make audit` fails on a known vulnerability, and only then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.kit import audit
+
+REPORT: dict[str, Any] = {
+    "dependencies": [
+        {"name": "good", "version": "1", "vulns": []},
+        {"name": "bad", "version": "2", "vulns": [{"id": "PYSEC-1", "fix_versions": ["3"]}]},
+        {"name": "unknown", "skip_reason": "Dependency not found on PyPI and could not be audited"},
+    ]
+}
+
+
+def test_vulnerability_is_named_with_the_version_that_mends_it() -> None:
+    assert audit.verdict(REPORT) == (["bad 2: PYSEC-1, mended in 3"], 2)
+
+
+@pytest.mark.parametrize(
+    ("reachable", "report", "code", "said"),
+    [
+        (True, REPORT, 1, "VULNERABLE: bad 2"),
+        (True, {"dependencies": REPORT["dependencies"][:1]}, 0, ""),
+        (True, {"dependencies": REPORT["dependencies"][2:]}, 0, "not audited: none of them is known there"),
+        (False, REPORT, 0, "not audited: ConnectTimeout"),
+    ],
+)
+def test_build_fails_for_a_vulnerability_and_never_for_lack_of_a_network(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    reachable: bool,
+    report: Any,
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.setattr(audit, "problem", lambda: "" if reachable else "ConnectTimeout")
+    monkeypatch.setattr(audit, "audit", lambda _lock: audit.verdict(report))
+    assert audit.main() == code
+    assert said in capsys.readouterr().out
+
+
+def test_mirror_without_vulnerabilities_is_not_taken_for_the_database() -> None:
+    request = httpx.Request("GET", audit.PROBE)
+    assert "without vulnerabilities" in audit.problem(
+        lambda *_, **__: httpx.Response(200, json={"info": {}}, request=request)
+    )
+    assert audit.problem(lambda *_, **__: httpx.Response(200, json={"vulnerabilities": []}, request=request)) == ""
+    assert audit.problem(lambda *_, **__: httpx.Response(200, text="<html>", request=request)) == "JSONDecodeError"
