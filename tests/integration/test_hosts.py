@@ -293,9 +293,13 @@ def test_a_flood_of_strange_keys_does_not_hold_up_the_work_of_the_stores_own_hos
 # ── whole workers ───────────────────────────────────────────────────────────
 
 
-def test_a_supervisor_on_another_host_runs_analysts_without_store_or_database(home: ListeningStore) -> None:
-    home.allow("far")
+def test_a_supervisor_on_another_host_waits_until_its_key_is_allowed_and_then_runs_analysts_without_a_database(
+    home: ListeningStore,
+) -> None:
+    key = home.new_key("far")
     worker = home.work("far", 2)
+    eventually(lambda: "does not let this host in" in home.said("far"), 30)
+    keys.allow(home.keys, Role.LLM, "far", key.public)
     intent_id = propose(home, "AUDUSD", "2026-10-06")
 
     def done() -> bool:
@@ -307,6 +311,7 @@ def test_a_supervisor_on_another_host_runs_analysts_without_store_or_database(ho
     with closing(home.store.read()) as reader:
         (decided,) = [one for one in reader.transitions(intent_id) if one.from_status == "claimed"]
         assert decided.actor.endswith("@far") or "@far/" in decided.actor
+    assert key.secret not in home.said("far") + home.store.log().read_text()
     assert list((home.store.base / "far" / "data").glob("*.db*")) == []
     worker.terminate()
     assert worker.wait(15) == 0, home.said("far")
