@@ -173,11 +173,15 @@ def test_a_strange_key_and_plain_tcp_and_noise_come_to_nothing_and_the_store_ser
 def test_a_frame_that_is_too_large_ends_its_own_connection_only(home: ListeningStore) -> None:
     peer, other = a_peer(), a_peer()
     with home.caller("gpu1", peer) as wire, home.caller("gpu2", other) as second:
-        wire.send(b"x" * 200_000)
+        wire.send(a_beat(peer, 0))
+        wire.first(messages.Welcome)
+        wire.has_called()
+        wire.send_once(b"x" * 200_000)
+        eventually(wire.has_called)  # its connection was ended
         second.send(a_beat(other, 0))
         second.first(messages.Welcome)
         wire.send(a_beat(peer, 0))  # it may call again
-        wire.first(messages.Welcome)
+        wire.first(messages.Welcome, 1)
 
 
 def test_a_revoked_key_loses_its_connection_without_a_restart_and_an_allowed_one_is_let_in(

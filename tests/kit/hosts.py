@@ -57,6 +57,14 @@ class Caller:
 
         eventually(sent)
 
+    def send_once(self, frame: bytes) -> None:
+        """Hand over one frame now, looking at nothing before."""
+        self._socket.raw.send(frame, zmq.NOBLOCK)
+
+    def has_called(self) -> bool:
+        """Return whether the store let us in since the last call."""
+        return self._connections.made()
+
     def is_let_in(self, wait_s: float = 0.0) -> bool:
         return bool(self._socket.raw.poll(int(wait_s * 1_000), zmq.POLLOUT))
 
