@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import msgspec
 import zmq
@@ -58,8 +58,9 @@ class Caller:
         eventually(sent)
 
     def send_once(self, frame: bytes) -> None:
-        """Hand over one frame now, looking at nothing before."""
-        self._socket.raw.send(frame, zmq.NOBLOCK)
+        """Hand over one frame if it is taken now, looking at nothing before."""
+        with suppress(zmq.Again):
+            self._socket.raw.send(frame, zmq.NOBLOCK)
 
     def has_called(self) -> bool:
         """Return whether the store let us in since the last call."""
