@@ -56,7 +56,6 @@ check: setup  ## format, lint, types, import contracts, unsafe code, documents, 
 	@$(BIN)/lint-imports
 	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml actors bus config store supervisor
 	@$(BIN)/python -m tests.kit.audit
-
 	@$(MAKE) --no-print-directory docs
 
 docs: setup  ## build the documentation into site/; a link, an anchor or a page that leads nowhere fails

@@ -15,7 +15,7 @@ from bus import clock, messages
 from bus.messages import Peer
 from bus.records import Order, TradeIntent
 from bus.vocabulary import OrderStatus, Outcome, Role, Status
-from store import account, adoption, deliveries, halts, states, steering, tallies, tokens
+from store import account, adoption, deliveries, elsewhere, halts, states, steering, tallies, tokens
 from store.decisions import Refused
 from store.halts import Answer
 
@@ -30,11 +30,12 @@ class Stale(Exception):
 
 
 def held(writer: Writer, sender: Peer, intent_id: str, epoch: int) -> TradeIntent:
-    """Return the intent when `sender` holds its lease in this epoch. Raises Stale otherwise."""
+    """Return the intent when `sender`, on this very host, holds its lease in this epoch. Raises Stale otherwise."""
     intent = writer.read.intent(intent_id)
     if intent is None:
         raise Stale(f"there is no intent {intent_id}")
-    if (intent.epoch, intent.claim_incarnation) != (epoch, sender.incarnation):
+    host = (intent.claim_worker_id or "").partition("@")[2]
+    if (intent.epoch, intent.claim_incarnation, host) != (epoch, sender.incarnation, sender.host):
         raise Stale(
             f"{sender.name} held epoch {epoch}; the intent is {intent.status} in epoch {intent.epoch}, "
             f"last held by {intent.claim_worker_id or 'nobody'}"
@@ -200,7 +201,7 @@ def sweep(writer: Writer, sender: Peer, body: messages.Sweep) -> Answer:
     for intent in recycled:
         writer.drop(intent.id, "held too long")
     cleaned = writer.decisions.cleanup_old_intents(settings.intent_retention_days, now)
-    pruned = 0
+    pruned = elsewhere.forget(writer)
     for table, column, days in (
         ("commands", "at", settings.command_retention_days),
         ("equity_samples", "at", settings.sample_retention_days),

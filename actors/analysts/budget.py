@@ -28,6 +28,7 @@ from config.settings import Llm, LlmEndpoint
 
 BYTES_A_TOKEN = 2  # of prompts in English and figures there are more; fewer would make the estimate too low
 TOKENS_AROUND = 64  # what an endpoint wraps around the messages
+DAYS_ASKED_MAX = 3  # ours, the store's, and the next one when midnight comes in between
 SETTLE_S = 1.0  # at the stop: for what is still to be settled
 
 
@@ -80,24 +81,27 @@ class Budget:
         for task in tuple(self._settling):
             task.cancel()
 
-    async def reserve(self, name: str, day: str, most: Amount, deadline_s: float) -> None:
-        """Have the store count `most` as used.
+    async def reserve(self, name: str, day: str, most: Amount, deadline_s: float) -> str:
+        """Have the store count `most` as used; return for which day: its own, where another host's clock differs.
 
         Raises:
             BudgetSpent: a limit of the day refuses it.
-            AnalysisError: the store did not answer in time, or takes another day for today's.
+            AnalysisError: the store did not answer in time, or its day changed meanwhile.
         """
-        command = messages.ReserveTokens(day=day, endpoint=name, tokens=most.tokens, cost_micros=most.micros)
         try:
             async with asyncio.timeout(max(0.0, deadline_s)):
-                ack = await self._ask(command)
+                for _ in range(DAYS_ASKED_MAX):
+                    ack = await self._ask(
+                        messages.ReserveTokens(day=day, endpoint=name, tokens=most.tokens, cost_micros=most.micros)
+                    )
+                    if ack.outcome is Outcome.APPLIED:
+                        return day
+                    if not ack.allowed:
+                        raise BudgetSpent(ack.reason)
+                    day = ack.allowed[0]  # no budget has spoken: these are the days that the store takes for today
         except (TimeoutError, NoAnswer) as error:
             raise AnalysisError("the store reserved no tokens: no answer") from error
-        if ack.outcome is Outcome.APPLIED:
-            return
-        if ack.allowed:  # the days that it takes for today: the clocks differ, and no budget has spoken
-            raise AnalysisError(f"the store reserved no tokens: {ack.reason}")
-        raise BudgetSpent(ack.reason)
+        raise AnalysisError(f"the store reserved no tokens: {ack.reason}")
 
     def settle(self, name: str, day: str, reserved: Amount, used: Amount) -> None:
         """Tell the store what a call did cost, beside what we do."""
@@ -148,7 +152,7 @@ class Purse:
         self._counted = self._counted.plus(held)
         try:
             if endpoint.is_metered:
-                await budget.reserve(name, day, held, deadline_s)
+                day = await budget.reserve(name, day, held, deadline_s)
         except BudgetSpent:
             self._counted = self._counted.minus(held)
             raise

@@ -173,11 +173,15 @@ def test_a_strange_key_and_plain_tcp_and_noise_come_to_nothing_and_the_store_ser
 def test_a_frame_that_is_too_large_ends_its_own_connection_only(home: ListeningStore) -> None:
     peer, other = a_peer(), a_peer()
     with home.caller("gpu1", peer) as wire, home.caller("gpu2", other) as second:
-        wire.send(b"x" * 200_000)
+        wire.send(a_beat(peer, 0))
+        wire.first(messages.Welcome)
+        wire.has_called()
+        wire.send_once(b"x" * 200_000)
+        eventually(wire.has_called)  # its connection was ended
         second.send(a_beat(other, 0))
         second.first(messages.Welcome)
         wire.send(a_beat(peer, 0))  # it may call again
-        wire.first(messages.Welcome)
+        wire.first(messages.Welcome, 1)
 
 
 def test_a_revoked_key_loses_its_connection_without_a_restart_and_an_allowed_one_is_let_in(
@@ -293,9 +297,13 @@ def test_a_flood_of_strange_keys_does_not_hold_up_the_work_of_the_stores_own_hos
 # ── whole workers ───────────────────────────────────────────────────────────
 
 
-def test_a_supervisor_on_another_host_runs_analysts_without_store_or_database(home: ListeningStore) -> None:
-    home.allow("far")
+def test_a_supervisor_on_another_host_waits_until_its_key_is_allowed_and_then_runs_analysts_without_a_database(
+    home: ListeningStore,
+) -> None:
+    key = home.new_key("far")
     worker = home.work("far", 2)
+    eventually(lambda: "does not let this host in" in home.said("far"), 30)
+    keys.allow(home.keys, Role.LLM, "far", key.public)
     intent_id = propose(home, "AUDUSD", "2026-10-06")
 
     def done() -> bool:
@@ -307,6 +315,7 @@ def test_a_supervisor_on_another_host_runs_analysts_without_store_or_database(ho
     with closing(home.store.read()) as reader:
         (decided,) = [one for one in reader.transitions(intent_id) if one.from_status == "claimed"]
         assert decided.actor.endswith("@far") or "@far/" in decided.actor
+    assert key.secret not in home.said("far") + home.store.log().read_text()
     assert list((home.store.base / "far" / "data").glob("*.db*")) == []
     worker.terminate()
     assert worker.wait(15) == 0, home.said("far")

@@ -130,7 +130,9 @@ def test_times_are_those_of_the_store_however_wrong_the_clock_of_the_other_host_
     assert (home.store.base / "sitecustomize.py.done").exists(), "the other host's clock is right"
 
 
-def test_a_strange_key_is_refused_between_hosts_and_one_without_a_way_waits(home: ListeningStore, cable: Cable) -> None:
+def test_a_strange_key_is_refused_between_hosts_and_an_allowed_one_waits_for_a_way_and_sees_it_cut(
+    home: ListeningStore, cable: Cable
+) -> None:
     home.new_key("stranger")
     with cable.at("far"):
         context = hosts.context()
@@ -145,4 +147,11 @@ def test_a_strange_key_is_refused_between_hosts_and_one_without_a_way_waits(home
         cable.mend()
         wire.send(hosts.a_beat(peer, 0))
         wire.first(messages.Welcome)
+        cable.cut()
+
+        def cut_is_noticed() -> bool:
+            wire.send_once(b"nothing that is confirmed")
+            return not wire.is_let_in()
+
+        eventually(cut_is_noticed, 10, step_s=0.05)
     context.term()

@@ -16,7 +16,7 @@ from actors.analysts.openai import OpenAiAnalyst
 from actors.analysts.service import Service
 from bus import messages
 from bus.clock import SystemClock
-from bus.vocabulary import Role
+from bus.vocabulary import Outcome, Role
 from config import load
 from config.load import ConfigError
 from config.settings import Llm, LlmEndpoint
@@ -142,9 +142,24 @@ async def test_without_the_stores_answer_nothing_is_asked(server: LlmServer) -> 
     assert server.requests == []
 
 
-async def test_a_day_that_the_store_does_not_take_is_a_failed_attempt_and_no_verdict(server: LlmServer) -> None:
+@pytest.mark.parametrize("days", [-1, 1])
+async def test_what_a_call_costs_counts_for_the_day_of_the_store_however_wrong_the_clock_is(
+    server: LlmServer, days: int
+) -> None:
     rig = Rig(server)
-    rig.clock.jump(86_400)
+    rig.clock.jump(days * 86_400)
+    await rig.call()
+    assert (await rig.day())[2:] == (0, 0), "reserved and settled for the same day"
+    assert (await rig.day())[0] > 0
+
+
+async def test_a_store_whose_day_changes_at_each_question_is_a_failed_attempt_and_no_verdict(server: LlmServer) -> None:
+    rig = Rig(server)
+
+    async def ask(command: messages.Command) -> messages.Ack:
+        return messages.Ack(id="x", outcome=Outcome.REFUSED, reason="not the day in UTC", allowed=("2026-01-01",))
+
+    rig.budget._ask = ask
     with pytest.raises(AnalysisError, match="not the day in UTC"):
         await rig.call()
     assert server.requests == []

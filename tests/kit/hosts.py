@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import msgspec
 import zmq
@@ -56,6 +56,15 @@ class Caller:
             return True
 
         eventually(sent)
+
+    def send_once(self, frame: bytes) -> None:
+        """Hand over one frame if it is taken now, looking at nothing before."""
+        with suppress(zmq.Again):
+            self._socket.raw.send(frame, zmq.NOBLOCK)
+
+    def has_called(self) -> bool:
+        """Return whether the store let us in since the last call."""
+        return self._connections.made()
 
     def is_let_in(self, wait_s: float = 0.0) -> bool:
         return bool(self._socket.raw.poll(int(wait_s * 1_000), zmq.POLLOUT))
