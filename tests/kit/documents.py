@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import shlex
+import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ def name_of(page: Path) -> str:
 @functools.cache
 def blocks(page: Path) -> tuple[str, ...]:
     """Return the text of every fenced block."""
-    return tuple(found.group(2) for found in FENCE.finditer(page.read_text(encoding="utf-8")))
+    return tuple(textwrap.dedent(found.group(2)) for found in FENCE.finditer(page.read_text(encoding="utf-8")))
 
 
 @functools.cache
