@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import shlex
+import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,14 +32,6 @@ class Command(NamedTuple):
         return Path(self.words[0]).name
 
 
-class Session(NamedTuple):
-    """A command that a page shows with the output it had, as its lines."""
-
-    page: str
-    command: str
-    output: tuple[str, ...]
-
-
 def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
@@ -46,7 +39,7 @@ def name_of(page: Path) -> str:
 @functools.cache
 def blocks(page: Path) -> tuple[str, ...]:
     """Return the text of every fenced block."""
-    return tuple(found.group(2) for found in FENCE.finditer(page.read_text(encoding="utf-8")))
+    return tuple(textwrap.dedent(found.group(2)) for found in FENCE.finditer(page.read_text(encoding="utf-8")))
 
 
 @functools.cache
@@ -67,16 +60,6 @@ def commands() -> tuple[Command, ...]:
             if words := _words(text, is_inline=is_inline):
                 found.setdefault((name_of(page), shlex.join(words)), Command(name_of(page), text, words, is_inline))
     return tuple(found.values())
-
-
-def sessions(page: Path) -> tuple[Session, ...]:
-    """Return what a page shows behind a prompt: each `$ command` with the lines up to the next one."""
-    found: list[Session] = []
-    for block in blocks(page):
-        for piece in re.split(r"^\$ ", joined(block), flags=re.MULTILINE)[1:]:
-            command, *output = piece.rstrip("\n").splitlines()
-            found.append(Session(name_of(page), command, tuple(output)))
-    return tuple(found)
 
 
 def joined(block: str) -> str:
