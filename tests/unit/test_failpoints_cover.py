@@ -36,7 +36,7 @@ ALLOWED = {
     ): "a savepoint inside the batch: store.before_commit is its durable end",
     ("supervisor/process.py", "reap", "self._kill_group"): "supervisor.after_reap stands in tree.py, once it is noted",
     ("supervisor/process.py", "end", "self.kill"): "the points are inside Process.kill",
-    ("actors/outbox/telegram.py", "_post", "self._client.stream"): "its callers have them: alerts.before_message, _poll",
+    ("actors/outbox/telegram.py", "_post", "self._client.stream"): "its callers have them",
     ("actors/console/telegram.py", "_ask", "client.stream"): "`pilot doctor` asks who the bot is; nothing rests on it",
     ("supervisor/spares.py", "_look_after", "spare.kill"): "the points are inside Process.kill",
     ("supervisor/tree.py", "_do", "child.kill"): "the points are inside Process.kill",
