@@ -33,6 +33,12 @@ from tests.kit.fake_link import FakeLink, applied
 NOW = datetime(2026, 2, 14, 9, 30, tzinfo=UTC)
 
 
+@pytest.fixture(autouse=True)
+def one_nap_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a wait be one nap: no machine sleeps meanwhile."""
+    monkeypatch.setattr("actors.scanner.AWAKE_S", 86_400.0)
+
+
 class FixedClock:
     def now(self) -> datetime:
         return NOW

@@ -32,6 +32,12 @@ BROKER = Broker(kind="platform", base_url="https://broker.invalid", password_env
 
 
 @pytest.fixture(autouse=True)
+def one_nap_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a wait be one nap: no machine sleeps meanwhile."""
+    monkeypatch.setattr("actors.scanner.AWAKE_S", 86_400.0)
+
+
+@pytest.fixture(autouse=True)
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PILOT_DATA", str(tmp_path / "data"))
     monkeypatch.setenv(BROKER.password_env, "secret")
