@@ -12,15 +12,14 @@ import re
 import stat
 import tomllib
 from collections.abc import Iterable
-from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from config import addresses, entitled, private
+from config import agreement, entitled, private
 from config import credentials as folder_of_secrets
-from config.settings import Bus, Settings
+from config.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES = ROOT / "config" / "profiles"
@@ -32,7 +31,6 @@ READ_ONLY = "PILOT_READONLY"
 CLOCK_OFFSET = "PILOT_CLOCK_OFFSET"  # read by bus.clock; of tests only
 CREDENTIALS = "CREDENTIALS_DIRECTORY"  # systemd's name for a folder of secrets
 SECRET_CHARS_MIN = 8
-ARCHIVE_DAYS_MIN = 90  # far beyond whatever a firm's day, a resend or a broker's history still asks for
 OURS = ("PILOT_", "LOG_")
 PLAIN = ("PILOT_PROFILE", "PILOT_DATA", "PILOT_RUN", READ_ONLY, "LOG_LEVEL", "LOG_FORMAT")  # any other may be a secret
 
@@ -75,123 +73,11 @@ def checked(raw: dict[str, Any], path: Path) -> Settings:
     """Return what was read from a profile at `path` as settings. Raises ConfigError."""
     raw.setdefault("profile", path.stem)
     found = convert(raw, Settings, path)
-    _check_together(found, path)
+    try:
+        agreement.check(found, is_clock_moved=bool(os.environ.get(CLOCK_OFFSET)))
+    except agreement.Disagreement as error:
+        raise ConfigError(f"{path}: {error}") from error
     return found
-
-
-def _check_together(found: Settings, path: Path) -> None:
-    """Refuse values that are each allowed but not together."""
-    if found.broker.is_live and os.environ.get(CLOCK_OFFSET):
-        raise ConfigError(
-            f"{path}: {CLOCK_OFFSET} is set and broker.kind is {found.broker.kind!r}; a clock that tests move is never "
-            "a live account's. Unset it"
-        )
-    _check_panel(found, path)
-    _check_hosts(found.bus, path)
-    if why := addresses.refusal(found):
-        raise ConfigError(f"{path}: {why}")
-    if found.llm.sl_volatility_min >= found.llm.sl_volatility_max:
-        raise ConfigError(
-            f"{path}: llm.sl_volatility_min was {found.llm.sl_volatility_min}; "
-            f"must be below llm.sl_volatility_max = {found.llm.sl_volatility_max}"
-        )
-    if found.llm.tp_volatility_max < found.llm.reward_to_risk_min * found.llm.sl_volatility_min:
-        raise ConfigError(
-            f"{path}: llm.tp_volatility_max was {found.llm.tp_volatility_max}; "
-            "must be at least llm.reward_to_risk_min x llm.sl_volatility_min, or no target is allowed"
-        )
-    if found.bus.dead_s < 2 * found.bus.beat_s:
-        raise ConfigError(f"{path}: bus.dead_s was {found.bus.dead_s}; must be at least 2 x bus.beat_s")
-    if 0 < found.store.archive_after_days < ARCHIVE_DAYS_MIN:
-        raise ConfigError(
-            f"{path}: store.archive_after_days was {found.store.archive_after_days}; "
-            f"allowed: 0 (nothing is moved), or at least {ARCHIVE_DAYS_MIN}"
-        )
-    if found.supervisor.watchdog_s < 2 * found.bus.beat_s:
-        raise ConfigError(
-            f"{path}: supervisor.watchdog_s was {found.supervisor.watchdog_s}; must be at least 2 x bus.beat_s"
-        )
-    _check_bars(found, path)
-    if found.scanner.top_k >= len(found.symbols):
-        raise ConfigError(
-            f"{path}: scanner.top_k was {found.scanner.top_k}; allowed below {len(found.symbols)}, the symbols"
-        )
-    for day in found.compliance.holidays:
-        try:
-            date.fromisoformat(day)
-        except ValueError as error:
-            raise ConfigError(f"{path}: compliance.holidays holds {day!r}: {error}") from error
-    if len(set(found.symbols)) != len(found.symbols):
-        raise ConfigError(f"{path}: symbols names one pair twice: {', '.join(found.symbols)}")
-
-
-DAILY_ONLY = frozenset({"ecb"})
-TIMEFRAMES = ("D1", "H4", "H1")
-
-
-def _check_bars(found: Settings, path: Path) -> None:
-    """Refuse timeframes that are not served, and sources that cannot serve what is wanted."""
-    wanted = found.scanner
-    for name in wanted.timeframes:
-        if name not in TIMEFRAMES:
-            raise ConfigError(
-                f"{path}: scanner.timeframes held {name!r}; allowed: D1, H4, H1. Below one hour the analysts' delay "
-                "breaks any strategy (blueprint section 7.2)"
-            )
-        if set(wanted.sources) <= DAILY_ONLY and name != "D1":
-            raise ConfigError(
-                f"{path}: scanner.timeframes held {name!r}; scanner.sources = ['ecb'] has daily bars only"
-            )
-    for key, values in (("timeframes", wanted.timeframes), ("sources", wanted.sources)):
-        if len(set(values)) != len(values):
-            raise ConfigError(f"{path}: scanner.{key} names one twice: {', '.join(values)}")
-    if "csv" in wanted.sources and not wanted.csv_path:
-        raise ConfigError(f"{path}: scanner.csv_path is missing; the source 'csv' needs a folder of SYMBOL.csv files")
-    if "parquet" in wanted.sources and not wanted.parquet_path:
-        raise ConfigError(f"{path}: scanner.parquet_path is missing; 'parquet' needs a folder of SYMBOL.parquet files")
-    if "synthetic" in wanted.sources and found.broker.is_live:
-        raise ConfigError(
-            f"{path}: scanner.sources holds 'synthetic' and broker.kind is {found.broker.kind!r}; invented prices are "
-            "never ranked for a live account"
-        )
-    is_plain = wanted.twelvedata_url.startswith("http://")
-    if is_plain and not re.match(r"http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?$", wanted.twelvedata_url):
-        raise ConfigError(
-            f"{path}: scanner.twelvedata_url was {wanted.twelvedata_url!r}; plain http is allowed to this machine "
-            "only, because the key goes with every request"
-        )
-
-
-def _check_panel(found: Settings, path: Path) -> None:
-    """Refuse a panel without its roles, and a role at an endpoint that has no settings."""
-    if found.llm.analyst == "panel" and found.llm.roles is None:
-        raise ConfigError(f"{path}: llm.roles is missing; llm.analyst = 'panel' needs an endpoint for each role")
-    if found.llm.roles is None:
-        return
-    known = ", ".join(sorted(found.llm.endpoints)) or "none"
-    for role in found.llm.roles.__struct_fields__:
-        if (name := getattr(found.llm.roles, role)) not in found.llm.endpoints:
-            raise ConfigError(f"{path}: llm.roles.{role} was {name!r}; endpoints under [llm.endpoints]: {known}")
-
-
-def _check_hosts(found: Bus, path: Path) -> None:
-    """Refuse tcp without keys, whatever the address, and a host that would be both."""
-    for key, address in (("listen", found.listen), ("store", found.store)):
-        if not address:
-            continue
-        if not found.keys:
-            raise ConfigError(
-                f"{path}: bus.{key} was {address!r} and bus.keys is missing; plain tcp is refused: name the folder "
-                "that `supervisor keys new` filled"
-            )
-        if not 1 <= int(address.rpartition(":")[2]) <= 65_535:
-            raise ConfigError(f"{path}: bus.{key} was {address!r}; allowed: a port from 1 to 65535")
-    if found.listen and found.store:
-        raise ConfigError(
-            f"{path}: bus.listen is for the store's host and bus.store for any other; allowed: one of them"
-        )
-    if "*" in found.store or re.match(r"tcp://(0\.0\.0\.0|\[::\]):", found.store):
-        raise ConfigError(f"{path}: bus.store was {found.store!r}; allowed: the address of one host")
 
 
 class RulesFile(NamedTuple):

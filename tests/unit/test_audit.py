@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.kit import audit
@@ -45,10 +45,22 @@ def test_build_fails_for_a_vulnerability_and_never_for_lack_of_a_network(
     assert said in capsys.readouterr().out
 
 
-def test_mirror_without_vulnerabilities_is_not_taken_for_the_database() -> None:
-    request = httpx.Request("GET", audit.PROBE)
-    assert "without vulnerabilities" in audit.problem(
-        lambda *_, **__: httpx.Response(200, json={"info": {}}, request=request)
-    )
-    assert audit.problem(lambda *_, **__: httpx.Response(200, json={"vulnerabilities": []}, request=request)) == ""
-    assert audit.problem(lambda *_, **__: httpx.Response(200, text="<html>", request=request)) == "JSONDecodeError"
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (([], 1), ""),
+        (([], 0), "whom we asked knows of no vulnerabilities"),
+        (subprocess.TimeoutExpired("pip-audit", 1), "TimeoutExpired"),
+        (ValueError("no report"), "ValueError"),
+    ],
+)
+def test_mirror_without_vulnerabilities_is_not_taken_for_the_database(
+    monkeypatch: pytest.MonkeyPatch, answer: Any, why: str
+) -> None:
+    def asked(*_: object, **__: object) -> object:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(audit, "audit", asked)
+    assert audit.problem() == why
