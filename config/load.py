@@ -169,12 +169,21 @@ def rules_file(name: str, folder: Path = RULES) -> RulesFile:
     Raises:
         ConfigError: no such file, unreadable, too large or not TOML.
     """
+    path, content = _rules_bytes(name, folder)
+    return RulesFile(path=path, raw=toml(content, path), fingerprint=hashlib.sha256(content).hexdigest())
+
+
+def rules_fingerprint(name: str, folder: Path = RULES) -> str:
+    """Return the sha256 of a rule set's file as it is now, without reading it as TOML. Raises ConfigError."""
+    return hashlib.sha256(_rules_bytes(name, folder)[1]).hexdigest()
+
+
+def _rules_bytes(name: str, folder: Path) -> tuple[Path, bytes]:
     path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
     if not path.is_file():
         known = ", ".join(sorted(found.stem for found in folder.glob("*.toml"))) or "none"
         raise ConfigError(f"compliance.rules was {name!r}; there is no file {path}; known sets: {known}")
-    content = _read_bytes(path)
-    return RulesFile(path=path, raw=toml(content, path), fingerprint=hashlib.sha256(content).hexdigest())
+    return path, _read_bytes(path)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

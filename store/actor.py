@@ -33,6 +33,8 @@ from store.writer import Writer
 TICK_S_MAX = 1.0
 QUARANTINE_MAX = 20  # frames kept aside
 PEERS_MAX = 1_000
+LOG_PAGES_QUIET = 500  # of 4 KB, from which the log is shortened as soon as nothing arrives
+LOG_PAGES_MAX = 4_000  # and from which it is shortened whatever arrives: journal_size_limit is as much
 
 
 class StoreActor:
@@ -51,6 +53,8 @@ class StoreActor:
         self._peers: dict[Peer, sockets.Socket] = {}
         self._not_understood = 0
         self._stopping = False
+        self._log_pages = 0  # of the write-ahead log
+        db.set_wal_hook(self._count_log)  # instead of SQLite's own: that one makes some commit wait for it
 
     def run(self) -> None:
         """Serve until a signal or the end of the supervisor, then close the database in order."""
@@ -87,6 +91,8 @@ class StoreActor:
                 self._step(writer, batch, is_tick)
             if is_tick and all(isinstance(one.body, Beat) for one in batch):
                 archivist.rest(self._clock.now(), self._clock.monotonic())
+            if self._log_pages >= (LOG_PAGES_MAX if batch else LOG_PAGES_QUIET):
+                self._shorten_log()
         runtime.notify("STOPPING=1")
         self._close(inbox)
 
@@ -115,6 +121,7 @@ class StoreActor:
             self._send(peer, message)
         if batch:
             reach("store.after_ack")
+        writer.log_moves()
 
     def _send(self, peer: Peer, message: FromStore) -> None:
         socket = self._peers.get(peer)
@@ -173,6 +180,20 @@ class StoreActor:
         if self._lifeline is not None and self._lifeline in ready:
             logger.warning("The supervisor is gone; stopping")
             self._stopping = True
+
+    def _count_log(self, _: apsw.Connection, __: str, pages: int) -> int:
+        self._log_pages = pages
+        return apsw.SQLITE_OK
+
+    def _shorten_log(self) -> None:
+        """Move what is committed from the log into the database, as far as no reader needs it."""
+        reach("store.before_shorten_log")  # moving committed pages into the database, mostly while nothing arrives
+        try:
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except (apsw.BusyError, apsw.FullError) as error:
+            logger.warning("The log could not be shortened, and is tried again: {}", error)
+        reach("store.after_shorten_log")
+        self._log_pages = 0  # the next commit tells
 
     def _close(self, inbox: sockets.Socket) -> None:
         inbox.close()

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import apsw
+import msgspec
 
 from bus import clock
 from bus.messages import Peer
@@ -20,6 +21,7 @@ from bus.vocabulary import Status
 from store import alerts
 
 GENESIS = "0" * 64
+_encode = msgspec.json.Encoder().encode
 _NAMES = Transition.__struct_fields__
 _INSERT = f"INSERT INTO transitions VALUES ({', '.join('?' * len(_NAMES))})"
 
@@ -65,5 +67,8 @@ class Journal:
 
 
 def chain_hash(row: tuple[Any, ...]) -> str:
-    """Return the hash of a journal row (all columns but `hash`, `prev_hash` last): SHA-256 of its JSON."""
-    return hashlib.sha256(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
+    """Return the hash of a journal row (all columns but `hash`, `prev_hash` last): SHA-256 of its JSON.
+
+    Without spaces and with every character as itself, as `json` writes it, too: text, integers and null only.
+    """
+    return hashlib.sha256(_encode(row)).hexdigest()

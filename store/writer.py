@@ -108,7 +108,6 @@ class Writer:
         if envelopes:
             reach("store.after_commit")
         self._wall_clock.keep(now, now_s)
-        self._log_moves()
         return self.sends
 
     def _look_at_the_clock(self, *, tick: bool) -> None:
@@ -122,10 +121,10 @@ class Writer:
         if back or tick:
             self._wall_clock.write(self.now)
 
-    def _log_moves(self) -> None:
+    def log_moves(self) -> None:
         """Tell what was committed, one line an arrow; of a large batch the sum, for a line takes longer than an arrow.
 
-        Nothing is lost with it: the journal has them all.
+        Nothing is lost with it: the journal has them all. Call after the answers are sent: they must not wait for it.
         """
         moves = self.decisions.journal.moves
         if len(moves) > MOVES_TOLD_MAX:
