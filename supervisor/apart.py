@@ -20,7 +20,7 @@ LISTEN = re.compile(r"(?m)^listen\s*=.*$")
 
 def listen(settings: Settings) -> str:
     """Return where the store listens for analysts on other hosts; empty when it does not."""
-    return str(getattr(settings.bus, "listen", ""))
+    return settings.bus.listen
 
 
 def port(settings: Settings) -> int:
@@ -30,7 +30,7 @@ def port(settings: Settings) -> int:
 
 def facts(settings: Settings, profile_text: str, *, analysts: int) -> dict[str, Any]:
     """Return what the templates need. Raises ConfigError when the profile cannot be turned into the analysts'."""
-    folder = Path(str(getattr(settings.bus, "keys", "")))
+    folder = Path(settings.bus.keys)
     return {
         "store_port": port(settings),
         "keys": folder,
