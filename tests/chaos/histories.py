@@ -82,7 +82,7 @@ def read(data: Path, acks: Path) -> Histories:
     """
     for _ in range(READS_MAX):
         found = _read(data, acks)
-        if found.placed == tuple(_placed(_with_parts(data / "paper" / "account.jsonl"))):
+        if found.placed == tuple(_placed(with_parts(data / "paper" / "account.jsonl"))):
             break
     return found
 

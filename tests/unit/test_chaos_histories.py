@@ -25,7 +25,7 @@ def test_position_placed_during_the_reading_makes_it_read_again(
         return taken[-1]
 
     monkeypatch.setattr(histories, "_read", slow)
-    monkeypatch.setattr(histories, "_with_parts", lambda path: at_the_broker)
+    monkeypatch.setattr(histories, "with_parts", lambda path: at_the_broker)
     monkeypatch.setattr(histories, "_placed", lambda lines: list(lines))
     assert histories.read(tmp_path, tmp_path) is taken[-1]
     assert len(taken) == reads
