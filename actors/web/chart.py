@@ -73,7 +73,7 @@ def curve(
         parts.append(f'<polyline class="curve" points="{path}"/>')
     last = dots[-1]
     parts.append(f'<circle class="now" cx="{x_of(last.at):.1f}" cy="{y_of(last.cents):.1f}" r="3.5"/></svg>')
-    return Markup("".join(parts))  # numbers of ours, and names that were escaped
+    return Markup("".join(parts))  # nosec B704 - numbers of ours, and names that were escaped
 
 
 def gauge(name: str, used: float, marks: Sequence[tuple[float, str]], *, description: str, tone: str) -> Markup:
