@@ -100,7 +100,8 @@ def _filled(wanted: Wanted, path: Path, settings: Settings, roles: tuple[Role, .
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # nosec B701 - units and YAML; what stands in them was checked by settings or by `_checked`
+        # Units and YAML; what stands in them was checked by settings or by `_checked`.
+        autoescape=False,  # nosec B701
     )
     profile_text = path.read_text(encoding="utf-8")
     names = environment.get_template("Procfile.j2").render(roles=roles)

@@ -73,7 +73,8 @@ def curve(
         parts.append(f'<polyline class="curve" points="{path}"/>')
     last = dots[-1]
     parts.append(f'<circle class="now" cx="{x_of(last.at):.1f}" cy="{y_of(last.cents):.1f}" r="3.5"/></svg>')
-    return Markup("".join(parts))  # nosec B704 - numbers of ours, and names that were escaped
+    # Numbers of ours, and names that were escaped.
+    return Markup("".join(parts))  # nosec B704
 
 
 def gauge(name: str, used: float, marks: Sequence[tuple[float, str]], *, description: str, tone: str) -> Markup:
@@ -84,7 +85,8 @@ def gauge(name: str, used: float, marks: Sequence[tuple[float, str]], *, descrip
         f'<line class="mark {kind}" x1="{part * width:.1f}" x2="{part * width:.1f}" y1="0" y2="{height}"/>'
         for part, kind in marks
     )
-    return Markup(  # nosec B704 - numbers of ours, and names that were escaped
+    # Numbers of ours, and names that were escaped.
+    return Markup(  # nosec B704
         f'<svg class="gauge" viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(name)}: {escape(description)}">'
         f'<rect class="track" x="0" y="0" width="{width}" height="{height}"/>'
