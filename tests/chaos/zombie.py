@@ -70,7 +70,7 @@ def _succeeded(rig: Rig) -> None:
             [sys.executable, "-m", "actors.executor"], cwd=load.ROOT, env=env, stdout=log, stderr=log
         )
     try:
-        if not rig.wait(lambda: _orders(rig, OrderStatus.FAILED) == 1, 20):
+        if not rig.wait(lambda: _orders(rig, OrderStatus.FAILED) == 1, 40):
             rig.report("a successor settles", f"{what}: {rig.run.console()[-2_000:]}")
         rig.feed(1)  # the successor goes on meanwhile
         rig.wait(rig.at_rest, 10)
