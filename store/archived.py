@@ -50,7 +50,9 @@ def digest_of(anchor: Anchor) -> str:
 
 
 def anchors(reader: Reader) -> list[Anchor]:
-    """Return the anchors, oldest first."""
+    """Return the anchors, oldest first; none of a database from before there were archives."""
+    if not reader._db.table_exists("main", "archive_anchors"):
+        return []
     return reader.select(Anchor, "archive_anchors ORDER BY through_seq, file")
 
 

@@ -47,7 +47,7 @@ def warm_up(broker: settings.Broker) -> None:
     """Load what the first request would load, without making one. Not inside a running loop."""
 
     async def make_and_drop() -> None:
-        async with httpx.AsyncClient(verify=_tls(broker.base_url), trust_env=False):
+        async with httpx.AsyncClient(verify=_tls(broker.base_url), follow_redirects=False, trust_env=False):
             await anyio.lowlevel.checkpoint()  # httpx connects through anyio, which loads its asyncio half when used
 
     _version()

@@ -247,7 +247,7 @@ async def test_delivered_placeholders_and_missing_secret_are_told_and_no_login_i
 async def test_password_never_leaves_this_machine_unencrypted(folder: Path, server: Server) -> None:
     code, found, said = await report(profile(folder, server, base_url="http://broker.example"))
     assert (code, said["requests"]) == (78, 0)
-    assert "unencrypted" in found["broker"][0]["found"]
+    assert "unencrypted" in found["settings"][0]["found"]
 
 
 async def test_env_file_that_others_can_read_does_not_hide_the_other_failures(

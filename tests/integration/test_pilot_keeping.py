@@ -296,9 +296,9 @@ def planted(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(name, value)
     profile = data.parent / "mine.toml"
     profile.write_text(
-        '[broker]\nkind = "platform"\nbase_url = "https://user:inaddress@mtr.example.com"\n'
+        '[broker]\nkind = "platform"\nbase_url = "https://mtr.example.com"\n'
         'email = "anna@secret.example"\naccount_id = "ACC-778899"\n[llm]\nanalyst = "openai"\nmodel = "m"\n'
-        'base_url = "http://127.0.0.1:8000/v1"\n'
+        'base_url = "http://user:inaddress@127.0.0.1:8000/v1"\n'
     )
     return profile
 

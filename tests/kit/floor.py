@@ -63,6 +63,8 @@ class HereLink:
     def __init__(self, floor: Floor, peer: Peer) -> None:
         self.peer = peer
         self.stopping = asyncio.Event()
+        self.welcomed = asyncio.Event()
+        self.welcomed.set()
         self.store_epoch = 0
         self.receive: Callable[[FromStore], None] = lambda message: None
         self._floor = floor

@@ -98,9 +98,9 @@ def forgets_the_order(patch: pytest.MonkeyPatch) -> None:
     """A new executor is given a dead one's order as if nothing had been reserved, and it may reserve again."""
     whole_read = Writer._send_work
 
-    def blind(writer: Writer, peer: messages.Peer, intent: Any) -> None:
+    def blind(writer: Writer, peer: messages.Peer, intent: Any, order: Any) -> None:
         before = len(writer.sends)
-        whole_read(writer, peer, intent)
+        whole_read(writer, peer, intent, order)
         for at in range(before, len(writer.sends)):
             to, message = writer.sends[at]
             if isinstance(message, messages.Execute):

@@ -30,6 +30,9 @@ NOT_OURS = {
     "account.2.jsonl": "the second part of account.jsonl", "vol_z_n": "vol_z_250",
     "recordings/llm.N.jsonl": "one of each worker", "llm.N.000001.jsonl": "one of each worker, an older part",
     "NO_COLOR": "a custom of terminals", "room.age_s": "of the JSON of pilot status",
+    "pilot_hosts_refused_total": "a counter's name with what Prometheus puts behind it", "llm.pub": "a file of keys",
+    "TCP_USER_TIMEOUT": "of the kernel", "mmap_size": "of SQLite", "json.dumps": "of Python",
+    "TimeoutStopSec": "of systemd", "WatchdogSec": "of systemd",
 }  # fmt: skip
 
 

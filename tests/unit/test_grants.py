@@ -153,7 +153,7 @@ def test_the_licence_itself_counts_no_request(store: StoreHarness) -> None:
 WRONG_DAYS: dict[str, tuple[dict[str, Any], str]] = {
     "another account's": ({"account_id": "PAPER-2"}, "it is of account PAPER-2; the store's is PAPER-1"),
     "another reset": ({"reset": "00:00 Europe/London"}, "allowed: 00:00 Europe/Athens or 17:00 America/New_York"),
-    "another initial balance": ({"initial_balance_cents": 10_000_000}, "the rules say 5000000"),
+    "another initial balance": ({"initial_balance_cents": 10_000_000}, "the rules say 50,000.00"),
     "a reference below the start": ({"reference_cents": 4_999_999}, "0 < start <= reference"),
     "a balance of zero": ({"start_balance_cents": 0}, "0 < start <= reference"),
     "a negative balance": ({"start_balance_cents": -1}, "0 < start <= reference"),
