@@ -28,6 +28,7 @@ KEY = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")  # Z85, see rfc.z
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 ALLOWED_MAX = 256
 FILE_BYTES_MAX = 200
+TRIES_MAX = 100  # one key in 85 begins with "-"
 HOLDERS = (Role.STORE, *REMOTE)
 
 
@@ -66,10 +67,19 @@ def new_pair(folder: Path, role: Role) -> Pair:
     path = folder / f"{role}.key"
     if path.exists():
         raise KeyRefused(f"{path} exists; to change it, move it away first")
-    public, secret = (half.decode("ascii") for half in zmq.curve_keypair())
-    _write(path, secret)
-    _write(folder / f"{role}.pub", public)
-    return Pair(public, secret)
+    made = _made()
+    _write(path, made.secret)
+    _write(folder / f"{role}.pub", made.public)
+    return made
+
+
+def _made() -> Pair:
+    """Return a new pair whose public half no command line takes for an option."""
+    for _ in range(TRIES_MAX):
+        made = Pair(*(half.decode("ascii") for half in zmq.curve_keypair()))
+        if not made.public.startswith("-"):
+            return made
+    raise KeyRefused(f"{TRIES_MAX} public keys in a row began with '-'; is there any chance in this machine?")
 
 
 def pair(folder: Path, role: Role) -> Pair:

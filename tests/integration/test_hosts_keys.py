@@ -61,6 +61,12 @@ def test_keys_are_made_allowed_listed_and_revoked_and_no_secret_is_shown(
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
+def test_no_public_key_looks_like_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = iter([b"-" + b"x" * 39, OTHER.encode()])
+    monkeypatch.setattr("zmq.curve_keypair", lambda: (next(made), b"s" * 40))
+    assert keys.new_pair(tmp_path / "keys", Role.LLM).public == OTHER
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "why"),
     [
