@@ -65,7 +65,17 @@ class ParquetFeed:
                 )
             if file.metadata.num_rows > ROWS_MAX:
                 raise BadBars(symbol, f"{path.name} has {file.metadata.num_rows} rows; allowed {ROWS_MAX}")
+            for name in wanted:
+                if not _has_fixed_width(kind := file.schema_arrow.field(name).type):
+                    raise BadBars(
+                        symbol, f"{path.name} has {name} as {kind}; allowed: dates, times, whole and decimal numbers"
+                    )
             table = file.read(wanted)
         times = table.column("time").cast(pyarrow.timestamp("s"), safe=False)
         columns = {name: table.column(name).cast(pyarrow.float64()).to_numpy() for name in wanted[1:]}
         return {"time": times.to_numpy().astype("datetime64[s]"), **columns}
+
+
+def _has_fixed_width(kind: pyarrow.DataType) -> bool:
+    """Return whether so many rows are so many bytes: texts could unpack a small file into any size."""
+    return bool(pyarrow.types.is_primitive(kind) or pyarrow.types.is_decimal(kind))

@@ -325,6 +325,15 @@ def test_other_columns_no_parquet_and_no_folder_are_refused_by_name(tmp_path: Pa
         parquet.ParquetFeed(tmp_path / "nowhere")
 
 
+def test_a_small_parquet_file_that_unpacks_into_any_size_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    text = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 100_000, pyarrow.int32()), ["x" * 1_000_000])
+    bomb = pyarrow.table({"time": pyarrow.array([1] * 100_000), "close": text})  # 100 GB of text
+    pyarrow.parquet.write_table(bomb, tmp_path / "EURUSD.parquet")
+    assert (tmp_path / "EURUSD.parquet").stat().st_size < 100_000
+    with pytest.raises(BadBars, match=r"has close as dictionary<.*allowed: dates, times"):
+        parquet.ParquetFeed(tmp_path).bars("EURUSD")
+
+
 def test_invented_bars_say_so_grow_at_their_end_only_and_are_ranked(tmp_path: Path) -> None:
     one, later = (synthetic.SyntheticFeed(7, now).bars("EURUSD", "H1") for now in (NOW, NOW + timedelta(hours=5)))
     assert one.source == "synthetic-7"
