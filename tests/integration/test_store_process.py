@@ -273,3 +273,22 @@ def test_the_end_of_the_supervisor_ends_it_in_order(store: StoreProcess) -> None
     os.close(writing)
     assert process.wait(10) == ExitCode.OK
     assert store.said("The supervisor is gone")
+
+
+def test_the_log_is_moved_into_the_database_while_nothing_arrives_and_nothing_is_lost(store: StoreProcess) -> None:
+    """SQLite's own checkpoint is off: it would make some commit wait."""
+    store.start()
+    store.serving(1)
+    sender = a_peer(Role.SCANNER)
+    path = store.data / "decisions.db"
+    with store.wire(sender) as wire:
+        empty = path.stat().st_size
+        for day in range(84):  # a commit each: some ten pages
+            wire.send(an_envelope(sender, a_propose(bar_time=f"{2_000 + day // 28}-02-{day % 28 + 1:02}")))
+            assert wire.acks(day + 1)[-1].outcome is Outcome.APPLIED
+        eventually(lambda: path.stat().st_size > empty, DEADLINE_S)
+    store.kill()
+    store.start()
+    store.serving(2)
+    assert sum(whole(store).values()) == 84
+    assert store.end() == ExitCode.OK
