@@ -76,9 +76,9 @@ def _grown(done: Done) -> Iterator[str]:
             if mb > GROWTH_MB_MAX:
                 yield f"{what} {role} took {mb} MB more at the end; allowed {GROWTH_MB_MAX:g}"
     for what in ("fds", "threads"):
-        for role, (first, second) in footprint.widest(samples, what, warm_s=WARM_S).items():
+        for role, (first, second) in footprint.held(samples, what, warm_s=WARM_S).items():
             if first and second > first + WIDER_MAX:
-                yield f"{role} had at most {first} {what} in the first half and {second} in the second"
+                yield f"{role} held {first} {what} in the first half and {second} in the second"
     for name, each in BYTES_AN_INTENT.items():
         allowed = BYTES_MIN + each * done.intents
         if done.files.get(name, 0) > allowed:
@@ -93,8 +93,8 @@ def report(done: Done) -> Iterator[str]:
     yield f"Schedule: {'; '.join(done.schedule) or 'nobody was hurt'}"
     yield from done.tally.notes
     samples = done.footprint.samples
-    life, fds = footprint.life_growth_mb(samples, warm_s=WARM_LIFE_S), footprint.widest(samples, "fds", warm_s=WARM_S)
-    threads = footprint.widest(samples, "threads", warm_s=WARM_S)
+    life, fds = footprint.life_growth_mb(samples, warm_s=WARM_LIFE_S), footprint.held(samples, "fds", warm_s=WARM_S)
+    threads = footprint.held(samples, "threads", warm_s=WARM_S)
     for role, mb in footprint.growth_mb(samples, warm_s=WARM_S).items():
         rss = [one.rss for one in samples if one.role == role]
         lives = len({one.pid for one in samples if one.role == role})

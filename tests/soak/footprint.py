@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median_low
 
 from msgspec import Struct
 
@@ -67,15 +68,21 @@ def life_growth_mb(samples: Iterable[Sample], *, warm_s: float) -> dict[str, flo
     return _grown([one for one in found if longest[one.role][1] == one.pid])
 
 
-def widest(samples: Iterable[Sample], name: str, *, warm_s: float) -> dict[str, tuple[int, int]]:
-    """Return by role the most of `fds` or `threads` in the first and in the second half of the run."""
+def held(samples: Iterable[Sample], name: str, *, warm_s: float) -> dict[str, tuple[int, int]]:
+    """Return by role the median of `fds` or `threads` in the first and in the second half of the run.
+
+    Not the most: a child that is being started or a connection that is being made holds some for an instant.
+    """
     found: dict[str, tuple[list[int], list[int]]] = {}
     kept = [one for one in samples if one.age_s >= warm_s]
     middle = max((one.at_s for one in kept), default=0.0) / 2
     for one in kept:
         halves = found.setdefault(one.role, ([], []))
         halves[one.at_s >= middle].append(getattr(one, name))
-    return {role: (max(first, default=0), max(second, default=0)) for role, (first, second) in found.items()}
+    return {
+        role: (median_low(first) if first else 0, median_low(second) if second else 0)
+        for role, (first, second) in found.items()
+    }
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
