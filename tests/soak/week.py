@@ -26,7 +26,6 @@ from bus import messages
 from bus.clock import OFFSET_ENV, iso
 from bus.records import AccountDay
 from bus.vocabulary import Role
-from config import load
 from store import connection
 from store.queries import DatabaseRefused
 from tests.chaos import histories
@@ -107,7 +106,7 @@ def live(asked: Asked) -> Done:
     """Run the days, and return what was found; nothing of it is left behind."""
     done = Done(tally=Tally(), footprint=Footprint())
     folder = pipeline.new_folder("ps-")
-    rules = _write_rules(folder)
+    rules = rigs.write_rules(folder / "soak-rules.toml", RULES)
     changes = SETTINGS | {"compliance": {"rules": str(rules)}}
     if not asked.has_page:  # a short one: a single scan is enough
         changes["scanner"] = changes["scanner"] | {"timeframes": ["D1"]}
@@ -342,14 +341,3 @@ def summaries(path: Path) -> list[dict[str, Any]]:
     """Return the figures of every daily summary in the outbox."""
     with contextlib.closing(connection.open_reader(path)) as db:
         return [json.decode(str(row[0])) for row in db.execute("SELECT data FROM alerts WHERE event = 'daily_summary'")]
-
-
-def _write_rules(folder: Path) -> Path:
-    text = (load.RULES / "e8-signature-50k.toml").read_text()
-    for what, (old, new) in RULES.items():
-        if old not in text:
-            raise AssertionError(f"{what}: the rule set no longer has {old!r}")
-        text = text.replace(old, new)
-    path = folder / "soak-rules.toml"
-    path.write_text(text)
-    return path
