@@ -21,6 +21,7 @@ READER_BUSY_MS = 5_000
 WRITER_BUSY_MS = 1_000  # well below the watchdog: nobody else should write at all
 CHECKED_BYTES_MAX = 32_000_000  # a larger file is checked by the janitor, not at every start
 HEADER = b"SQLite format 3\x00"
+STATEMENTS_KEPT = 200  # prepared; apsw gives a place to each execution in turn, so it is no count of different ones
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -52,7 +53,7 @@ def open_writer(path: Path, before_upgrade: Callable[[int], None] | None = None)
     else:
         _refuse_orphaned_log(path)
         _create(path)
-    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=STATEMENTS_KEPT)
     try:
         db.set_busy_timeout(WRITER_BUSY_MS)
         db.pragma("foreign_keys", True)

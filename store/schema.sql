@@ -1,6 +1,7 @@
 -- The decision store as it stands after all migrations. Written by the store process only.
 -- Columns of intents and decisions: blueprint section 5.1. Times are ISO 8601 UTC, money is integer cents,
 -- prices and volumes are decimal text. The triggers of the state machine are generated from store/states.py.
+-- What is checked at each arrow is compared value by value: for an IN of more than two SQLite builds a table each time.
 
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
@@ -15,21 +16,22 @@ CREATE TABLE intents (
     timeframe             TEXT NOT NULL DEFAULT 'D1',
     -- scanner
     scanner_score         REAL NOT NULL DEFAULT 0,
-    scanner_confidence    TEXT NOT NULL DEFAULT 'medium' CHECK (scanner_confidence IN ('high', 'medium', 'low')),
+    scanner_confidence    TEXT NOT NULL DEFAULT 'medium' CHECK (scanner_confidence = 'high' OR scanner_confidence = 'medium' OR scanner_confidence = 'low'),
     scanner_score_gap     REAL NOT NULL DEFAULT 0,
     scanner_drop_distance REAL NOT NULL DEFAULT 0,
     scanner_topk_spread   REAL NOT NULL DEFAULT 0,
     signal_json           TEXT NOT NULL DEFAULT '',
     -- analyst
-    suggested_side        TEXT CHECK (suggested_side IN ('BUY', 'SELL', 'HOLD')),
+    suggested_side        TEXT CHECK (suggested_side = 'BUY' OR suggested_side = 'SELL' OR suggested_side = 'HOLD'),
     suggested_sl_pips     REAL CHECK (suggested_sl_pips > 0),
     suggested_tp_pips     REAL CHECK (suggested_tp_pips > 0),
     agent_risk_report     TEXT NOT NULL DEFAULT '',
     agent_state_json      TEXT NOT NULL DEFAULT '',
     -- life
     source                TEXT NOT NULL DEFAULT 'scanner' CHECK (source IN ('scanner', 'manual')),
-    status                TEXT NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'claimed', 'ready_for_exec',
-                          'executing', 'opened', 'rejected', 'failed', 'cancelled', 'timed_out', 'closed')),
+    status                TEXT NOT NULL DEFAULT 'pending' CHECK (status = 'pending' OR status = 'claimed' OR status = 'ready_for_exec'
+                          OR status = 'executing' OR status = 'opened' OR status = 'rejected' OR status = 'failed'
+                          OR status = 'cancelled' OR status = 'timed_out' OR status = 'closed'),
     claim_worker_id       TEXT,
     claim_incarnation     TEXT,
     claim_ts              TEXT,
@@ -45,7 +47,7 @@ CREATE TABLE intents (
     execution_error       TEXT,
     compliance_snapshot   TEXT NOT NULL DEFAULT '',
     CHECK (status NOT IN ('claimed', 'executing') OR claim_incarnation IS NOT NULL),
-    CHECK (status NOT IN ('ready_for_exec', 'executing', 'opened', 'closed') OR (suggested_side IN ('BUY', 'SELL')
+    CHECK (status <> 'ready_for_exec' AND status <> 'executing' AND status <> 'opened' AND status <> 'closed' OR (suggested_side IN ('BUY', 'SELL')
            AND suggested_sl_pips IS NOT NULL AND suggested_tp_pips IS NOT NULL)
            OR idempotency_key IS 'adopted:' || position_id),
     CHECK (status NOT IN ('opened', 'closed') OR position_id IS NOT NULL)
@@ -76,7 +78,7 @@ CREATE TABLE decisions (
 -- One order per intent, by schema. Written before the request: after a crash we must know that an order may exist.
 CREATE TABLE orders (
     intent_id   TEXT PRIMARY KEY REFERENCES intents (id),
-    status      TEXT NOT NULL DEFAULT 'reserved' CHECK (status IN ('reserved', 'unknown', 'opened', 'failed')),
+    status      TEXT NOT NULL DEFAULT 'reserved' CHECK (status = 'reserved' OR status = 'unknown' OR status = 'opened' OR status = 'failed'),
     plan        TEXT NOT NULL,
     baseline    TEXT NOT NULL,
     reserved_at TEXT NOT NULL,
@@ -130,7 +132,7 @@ CREATE TABLE transitions (
     reason      TEXT NOT NULL,
     payload     TEXT NOT NULL,
     prev_hash   TEXT NOT NULL,
-    hash        TEXT NOT NULL UNIQUE
+    hash        TEXT NOT NULL
 ) STRICT;
 
 CREATE INDEX idx_transitions_intent ON transitions (intent_id, seq);
@@ -139,8 +141,7 @@ CREATE INDEX idx_transitions_at ON transitions (at, event);
 
 CREATE TRIGGER transitions_grow_at_the_end BEFORE INSERT ON transitions
 WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM transitions)
-  OR NEW.prev_hash <> coalesce((SELECT hash FROM transitions ORDER BY seq DESC LIMIT 1), printf('%064d', 0))
-  OR EXISTS (SELECT 1 FROM transitions WHERE hash = NEW.hash)
+  OR NEW.prev_hash <> coalesce((SELECT hash FROM transitions WHERE seq = NEW.seq - 1), printf('%064d', 0))
 BEGIN SELECT RAISE(ABORT, 'illegal: the journal grows at its end only'); END;
 CREATE TRIGGER transitions_append_only_update BEFORE UPDATE ON transitions
 BEGIN SELECT RAISE(ABORT, 'illegal: the journal is append-only'); END;
@@ -154,7 +155,7 @@ CREATE TABLE commands (
     at        TEXT NOT NULL,
     sender    TEXT NOT NULL,
     kind      TEXT NOT NULL,
-    outcome   TEXT NOT NULL CHECK (outcome IN ('applied', 'already', 'stale', 'refused')),
+    outcome   TEXT NOT NULL CHECK (outcome = 'applied' OR outcome = 'already' OR outcome = 'stale' OR outcome = 'refused'),
     reason    TEXT NOT NULL DEFAULT '',
     allowed   TEXT NOT NULL DEFAULT '[]',
     intent_id TEXT
@@ -278,7 +279,7 @@ CREATE TABLE llm_usage (
 CREATE TABLE alerts (
     seq          INTEGER PRIMARY KEY,
     at           TEXT NOT NULL,
-    level        TEXT NOT NULL CHECK (level IN ('info', 'warning', 'error')),
+    level        TEXT NOT NULL CHECK (level = 'info' OR level = 'warning' OR level = 'error'),
     event        TEXT NOT NULL,
     actor        TEXT NOT NULL,
     intent_id    TEXT,

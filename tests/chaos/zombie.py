@@ -16,13 +16,14 @@ import time
 from pathlib import Path
 
 from bus import runtime
-from bus.vocabulary import OrderStatus
+from bus.vocabulary import OrderStatus, Outcome
 from config import load
 from tests.chaos.figures import Tally
 from tests.chaos.rig import Changes, Rig, rigged
 
 POINTS = ("executor.before_reserve", "executor.after_reserve", "executor.before_post")
 LICENCE_S = 0.5
+TRIES_MAX = 5  # of orders that are refused before they are licensed
 HELD_S = 0.7  # shorter than the silence that loses a lease
 PATIENT: Changes = {"executor": {"licence_s": LICENCE_S, "quiet_s": 0.8}, "supervisor": {"watchdog_s": 60.0}}
 
@@ -50,16 +51,26 @@ def haunt(warm: Path, points: tuple[str, ...] = POINTS, changes: Changes | None 
 
 def _stopped_too_long(rig: Rig, point: str) -> None:
     what = f"executor stopped at {point} and woken after its licence"
-    pid = _stop_one(rig, point, what)
-    if pid:
+    if not rig.begin():
+        return
+    for _ in range(TRIES_MAX):
+        before = _refusals(rig)
+        pid = _stop_one(rig, point, what)
+        if not pid:
+            return
         time.sleep(LICENCE_S + 0.2)  # nothing to wait for: the licence must grow old
         os.kill(pid, signal.SIGCONT)
-        _sent_nothing(rig, what)
+        rig.come_to_rest(what)
+        # The account may change while it stands still: then it is refused, and asks for a new licence with new figures.
+        if _orders(rig, OrderStatus.FAILED) or _refusals(rig) == before:
+            break
+        rig.disarm()
+    _sent_nothing(rig, what)
 
 
 def _succeeded(rig: Rig) -> None:
     what = "executor stopped before its POST and woken after a successor had settled its order"
-    pid = _stop_one(rig, "executor.before_post", what)
+    pid = _stop_one(rig, "executor.before_post", what) if rig.begin() else 0
     if not pid:
         return
     for lock in (*(rig.run.folder / "run").glob("pilot-*/executor*.lock"), *rig.run.data.glob("executor*.lock")):
@@ -106,9 +117,7 @@ def _analyst(rig: Rig) -> None:
 
 
 def _stop_one(rig: Rig, point: str, what: str) -> int:
-    """Stop the executor over the first order after the scan's; return its pid, 0 when it was not reached."""
-    if not rig.begin():
-        return 0
+    """Stop the executor over the next order; return its pid, 0 when it was not reached."""
     pid = rig.children()["executor.1"]
     rig.run.arm(point, "stop")
     rig.feed(1)
@@ -129,6 +138,12 @@ def _sent_nothing(rig: Rig, what: str, fed: int = 1) -> None:
             f"{what}: {len(found.orders)} orders, {len(found.received)} received, {_orders(rig, OrderStatus.FAILED)} "
             f"failed, {fed} fed\n{rig.run.console()[-3_000:]}",
         )
+
+
+def _refusals(rig: Rig) -> int:
+    """Return how many reservations were refused so far."""
+    acks = rig.histories().acks
+    return sum(ack["kind"] == "ReserveOrder" and ack["outcome"] == Outcome.REFUSED for ack in acks)
 
 
 def _orders(rig: Rig, status: OrderStatus) -> int:

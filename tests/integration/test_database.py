@@ -206,7 +206,7 @@ def test_what_was_committed_is_there_after_the_writer_was_cut_off(path: Path, tm
 def test_migrations_and_schema_agree(tmp_path: Path) -> None:
     def schema(db: apsw.Connection) -> dict[str, str]:
         rows = db.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'intents_%'")
-        return {str(name): re.sub(r"--[^\n]*|\s+", " ", str(sql)) for name, sql in rows}
+        return {str(name): re.sub(r"--[^\n]*|\s+", " ", str(sql)).replace(chr(34), "") for name, sql in rows}
 
     migrated = connection.open_writer(tmp_path / "decisions.db")
     written = apsw.Connection(":memory:")
