@@ -52,7 +52,7 @@ def adopt(writer: Writer, sender: Peer, body: messages.Adopt) -> Answer:
     stops = f"SL {plan.sl_price}, TP {plan.tp_price or 'none'}"
     reason = f"position {body.position_id}, {what}, {stops}: {body.reason}"
     payload = {"loss_cents": plan.loss_cents, "opened_at": clock.iso(opened_at)}
-    writer.decisions.journal.append(intent.id, "adopt", None, Status.OPENED, sender, 0, reason, payload, writer.now)
+    writer.decisions.journal.append(intent, "adopt", None, Status.OPENED, sender, 0, reason, payload, writer.now)
     halts.alert(writer, sender, "warning", "orphan_adopted", f"Adopted {reason}", intent.id)
     return Outcome.APPLIED, "", intent.id
 

@@ -6,15 +6,16 @@ are one commit. Delivers nothing: the alerts process does. The words of messages
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 import msgspec
+from msgspec import Struct, field
 
 from bus.alerting import Data, Severity
-from bus.records import Transition
+from bus.records import TradeIntent, Transition
 
+T = TypeVar("T")
 TEXT_CHARS_MAX = 2_000
 TOLD: dict[str, tuple[Severity, str]] = {
     "propose": ("info", "intent_created"),
@@ -28,69 +29,88 @@ TOLD: dict[str, tuple[Severity, str]] = {
     "close": ("info", "position_closed"),
 }
 """Arrow of an intent: level and event of its alert. Other arrows are told by nobody. An adoption tells for itself."""
-_PLAIN = ("symbol", "side", "score", "confidence", "timeframe", "source", "position_id")
-_OF_SIGNAL = {"side_hint": "side_hint"}
-_OF_PLAN = {
-    "side": "side", "volume_lots": "volume", "planned_price": "entry_price", "sl_price": "sl_price",
-    "tp_price": "tp_price", "loss_cents": "loss_cents", "profit_cents": "profit_cents",
-}  # fmt: skip
-_OF_FILL = {"fill_price": "entry_price", "filled_lots": "volume"}
+_AFTER_THE_ORDER = frozenset({"open", "fail", "lose_answer", "hand_over", "close"})
+_in_order = msgspec.json.Encoder(order="sorted").encode
+
+
+# What is read of papers. Of any type: an analyst or a broker may have written them.
+class _Signal(Struct, frozen=True):
+    side_hint: Any = None
+
+
+class _Plan(Struct, frozen=True):
+    side: Any = None
+    volume_lots: Any = field(default=None, name="volume")
+    planned_price: Any = field(default=None, name="entry_price")
+    sl_price: Any = None
+    tp_price: Any = None
+    loss_cents: Any = None
+    profit_cents: Any = None
+
+
+class _Fill(Struct, frozen=True):
+    fill_price: Any = field(default=None, name="entry_price")
+    filled_lots: Any = field(default=None, name="volume")
+
+
+_signal = msgspec.json.Decoder(_Signal)
+_plan = msgspec.json.Decoder(_Plan)
+_fill = msgspec.json.Decoder(_Fill)
 
 
 def write(
-    db: apsw.Connection, *, at: str, level: str, event: str, actor: str, text: str, intent_id: str | None = None,
+    db: apsw.Connection | apsw.Cursor, *, at: str, level: str, event: str, actor: str, text: str, intent_id: str | None = None,
     data: Data | None = None,
 ) -> None:  # fmt: skip
     """Write an event into the outbox, in the transaction of what happened."""
     db.execute(
         "INSERT INTO alerts (at, level, event, actor, intent_id, text, data) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (at, level, event, actor, intent_id, text, json.dumps(data or {}, sort_keys=True)),
+        (at, level, event, actor, intent_id, text, _in_order(data or {}).decode()),
     )
 
 
 # ── arrows ──────────────────────────────────────────────────────────────────
 
 
-def of_move(db: apsw.Connection, move: Transition) -> None:
-    """Write the alert of an arrow, if it is one that people are told of. The row of the intent stands as after it."""
-    if (told := TOLD.get(move.event)) is None:
-        return
-    level, event = told
-    data = _figures(db, move)
-    words = f"{event.replace('_', ' ')}: {data['symbol']}"
+def of_move(db: apsw.Cursor, move: Transition, intent: TradeIntent, payload: dict[str, Any]) -> None:
+    """Write the alert of an arrow that people are told of. `intent` as before it; its rows stand as after it."""
+    level, event = TOLD[move.event]
+    words = f"{event.replace('_', ' ')}: {intent.symbol}"
     write(
         db, at=move.at, level=level, event=event, actor=move.actor, intent_id=move.intent_id,
-        text=f"{words[0].upper()}{words[1:]}: {move.reason}"[:TEXT_CHARS_MAX], data=data,
+        text=f"{words[0].upper()}{words[1:]}: {move.reason}"[:TEXT_CHARS_MAX],
+        data={"reason": move.reason[:TEXT_CHARS_MAX], **_figures(db, move.event, intent), **payload},
     )  # fmt: skip
 
 
-def _figures(db: apsw.Connection, move: Transition) -> Data:
+def _figures(db: apsw.Cursor, event: str, intent: TradeIntent) -> Data:
     """Return what is known of the intent at this arrow: signal, order and result, as far as there are any."""
-    row = db.execute(
-        "SELECT i.symbol, i.suggested_side, i.scanner_score, i.scanner_confidence, i.timeframe, i.source, "
-        "d.position_id, i.signal_json, o.plan, d.execution_meta "
-        "FROM intents i LEFT JOIN orders o ON o.intent_id = i.id LEFT JOIN decisions d ON d.intent_id = i.id "
-        "WHERE i.id = ?",
-        (move.intent_id,),
-    ).fetchone()
-    assert row is not None, "an arrow belongs to an intent"
-    *plain, signal, plan, meta = row
-    found: dict[str, Any] = dict(zip(_PLAIN, plain, strict=True))
-    # Read here and not by SQLite: its JSON functions read the whole text again for every name.
-    for text, names in ((signal, _OF_SIGNAL), (plan, _OF_PLAN), (meta, _OF_FILL)):
-        said = _object(text)
-        found |= {name: said[key] for name, key in names.items() if said.get(key) is not None}
-    known = {name: value for name, value in found.items() if value is not None}
-    return {"reason": move.reason[:TEXT_CHARS_MAX], **known, **_object(move.payload)}
+    found: dict[str, Any] = {
+        "symbol": intent.symbol, "side": intent.suggested_side, "score": intent.scanner_score,
+        "confidence": intent.scanner_confidence, "timeframe": intent.timeframe, "source": intent.source,
+        "side_hint": _read(_signal, intent.signal_json, _Signal()).side_hint,
+    }  # fmt: skip
+    rows = _papers(db, intent.id) if event in _AFTER_THE_ORDER else []
+    for plan, meta, found["position_id"] in rows:
+        for said in (_read(_plan, plan, _Plan()), _read(_fill, meta, _Fill())):
+            found |= {name: value for name in said.__struct_fields__ if (value := getattr(said, name)) is not None}
+    return {name: value for name, value in found.items() if value is not None}
 
 
-def _object(text: object) -> dict[str, Any]:
-    """Return a JSON object, or an empty one for anything else: an analyst or a broker may have written it."""
+def _papers(db: apsw.Cursor, intent_id: str) -> list[tuple[Any, ...]]:
+    return db.execute(
+        "SELECT o.plan, d.execution_meta, d.position_id FROM decisions d LEFT JOIN orders o ON o.intent_id = d.intent_id "
+        "WHERE d.intent_id = ?",
+        (intent_id,),
+    ).fetchall()
+
+
+def _read(decoder: msgspec.json.Decoder[T], text: object, nothing: T) -> T:
+    """Return what a JSON object says, or `nothing` for anything else."""
     try:
-        found = msgspec.json.decode(str(text))
+        return decoder.decode(str(text))
     except msgspec.DecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        return nothing
 
 
 # ── starting again ──────────────────────────────────────────────────────────

@@ -87,7 +87,7 @@ class DecisionStore:
         )
         intents.insert_pending(self._db, intent)
         why = f"{signal.source} bar {signal.bar_time}, score {signal.score:.4f}, {signal.confidence} confidence"
-        self.journal.append(intent.id, "propose", None, Status.PENDING, by, 0, why, {"symbol": signal.symbol}, now)
+        self.journal.append(intent, "propose", None, Status.PENDING, by, 0, why, {"symbol": signal.symbol}, now)
         return intent
 
     def claim_next_pending(self, worker: Peer, now: datetime) -> TradeIntent | None:
@@ -387,7 +387,7 @@ class DecisionStore:
         noted = {"status": str(target), **(record or {})}
         self._db.execute(_update("decisions", "intent_id = ?", *noted), (*noted.values(), intent.id))
         epoch = changes.get("epoch", intent.epoch)
-        self.journal.append(intent.id, event, intent.status, target, by, epoch, reason, payload, now)
+        self.journal.append(intent, event, intent.status, target, by, epoch, reason, payload, now)
         return target
 
 

@@ -70,7 +70,7 @@ def submit(writer: Writer, sender: Peer, body: messages.Submit) -> Answer:
     intent = _intent(writer, body, key)
     intents.insert_pending(writer.db, intent)
     payload = {"symbol": intent.symbol}
-    writer.decisions.journal.append(intent.id, "propose", None, Status.PENDING, sender, 0, said, payload, writer.now)
+    writer.decisions.journal.append(intent, "propose", None, Status.PENDING, sender, 0, said, payload, writer.now)
     claimed = writer.decisions.lease(intent, "claim", sender, writer.now)
     verdict = messages.Decide(
         intent_id=intent.id, epoch=claimed.epoch, side=body.side, sl_pips=body.sl_pips, tp_pips=body.tp_pips,
