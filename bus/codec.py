@@ -85,14 +85,28 @@ def require_finite(value: Any) -> None:
 
 @functools.cache  # as many as there are kinds of message and record
 def _names_of(kind: type[msgspec.Struct]) -> tuple[str, ...]:
-    """Return the fields that may hold a number: all but those of text, which are most of them."""
-    hints = typing.get_type_hints(kind)
-    return tuple(name for name in kind.__struct_fields__ if not _is_text(hints[name]))
+    """Return the fields that may hold a number without bounds: text, which most are, and bounded ones cannot."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return tuple(name for name in kind.__struct_fields__ if not _is_harmless(hints[name]))
 
 
-def _is_text(hint: Any) -> bool:
+def _is_harmless(hint: Any) -> bool:
+    if typing.get_origin(hint) is typing.Annotated:
+        base, *notes = typing.get_args(hint)
+        return _is_harmless(base) or (base is int and any(_is_bounded(note) for note in notes))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return all(_is_text(one) for one in typing.get_args(hint))
+        return all(_is_harmless(one) for one in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return all(one is ... or _is_harmless(one) for one in typing.get_args(hint))
     if typing.get_origin(hint) is typing.Literal:
         return all(isinstance(one, str) for one in typing.get_args(hint))
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return not _names_of(hint)
     return hint is type(None) or (isinstance(hint, type) and issubclass(hint, str))
+
+
+def _is_bounded(note: Any) -> bool:
+    """Return whether the decoder itself has refused what cannot be kept."""
+    if not isinstance(note, msgspec.Meta) or note.ge is None or note.le is None:
+        return False
+    return note.ge >= -INTEGER_MAX and note.le <= INTEGER_MAX

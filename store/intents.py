@@ -13,14 +13,14 @@ _COLUMNS = queries.columns(TradeIntent)
 _INSERT = f"INSERT INTO intents ({_COLUMNS}) VALUES ({', '.join('?' * len(TradeIntent.__struct_fields__))})"
 
 
-def insert(db: apsw.Connection, intent: TradeIntent) -> None:
+def insert(db: apsw.Connection | apsw.Cursor, intent: TradeIntent) -> None:
     """Write an intent's row. The database refuses one that exists, by id, key or position."""
     # SQLite takes plain text, not an enumeration of it.
     values = tuple(str(v) if isinstance(v, Status) else v for v in msgspec.structs.astuple(intent))
     db.execute(_INSERT, values)
 
 
-def insert_pending(db: apsw.Connection, intent: TradeIntent) -> None:
+def insert_pending(db: apsw.Connection | apsw.Cursor, intent: TradeIntent) -> None:
     """Write a pending intent and the row of its decision."""
     insert(db, intent)
     db.execute(
@@ -28,7 +28,7 @@ def insert_pending(db: apsw.Connection, intent: TradeIntent) -> None:
     )
 
 
-def is_known(db: apsw.Connection, idempotency_key: str) -> bool:
+def is_known(db: apsw.Connection | apsw.Cursor, idempotency_key: str) -> bool:
     """Return whether there is or was an intent of this key."""
     found = db.execute(
         "SELECT 1 FROM intents WHERE idempotency_key = ?1 "

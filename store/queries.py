@@ -386,8 +386,8 @@ class Reader:
         )
 
     def _one(self, kind: type[R], tail: str, *given: Any) -> R | None:
-        row = self._db.execute(f"SELECT {columns(kind)} FROM {tail}", given).fetchone()
-        return record_of(kind, row) if row else None
+        rows = self._all(kind, tail, *given)
+        return rows[0] if rows else None
 
     def _all(self, kind: type[R], tail: str, *given: Any) -> list[R]:
         rows = self._db.execute(f"SELECT {columns(kind)} FROM {tail}", given).fetchall()
