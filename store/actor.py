@@ -7,6 +7,7 @@ Never decides: `writer.Writer` does. A plain poller instead of asyncio: an order
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 TICK_S_MAX = 1.0
 QUARANTINE_MAX = 20  # frames kept aside
 PEERS_MAX = 1_000
+UNTOLD_MAX = 1_000  # arrows that may wait to be logged while messages arrive
 LOG_PAGES_QUIET = 500  # of 4 KB, from which the log is shortened as soon as nothing arrives
 LOG_PAGES_MAX = 4_000  # and from which it is shortened whatever arrives: journal_size_limit is as much
 
@@ -78,6 +80,7 @@ class StoreActor:
             self._door = hosts.Door(
                 self._settings.bus, self._poller, self._clock, lambda name: writer.tallies.observe(name, 0.0)
             )
+        gc.freeze()  # what is loaded stays: it need not be looked through again and again while messages wait
         logger.info("Serving epoch {} of {}", writer.epoch, self._settings.store.db_path)
         archivist = Archivist(self._db, load.db_path(self._settings), self._settings.store.archive_after_days)
         reach("store.before_ready")  # telling the supervisor that the store serves
@@ -86,8 +89,8 @@ class StoreActor:
         tick_s = min(TICK_S_MAX, self._settings.bus.dead_s / 4)  # a tick that comes late means that we slept
         next_tick_s = self._clock.monotonic()
         while not self._stopping:
-            wait_s = max(0.0, next_tick_s - self._clock.monotonic())
-            ready = self._poller.poll(int(wait_s * 1_000) + 1)
+            wait_s = 0.0 if writer.untold else max(0.0, next_tick_s - self._clock.monotonic())
+            ready = self._poller.poll(int(wait_s * 1_000 + 1) if wait_s else 0)
             self._look_for_the_end(ready, wakeup)
             batch = self._receive(inbox)
             is_due = self._clock.monotonic() >= next_tick_s
@@ -100,10 +103,13 @@ class StoreActor:
                 self._forget_the_dead(writer)
             if batch or is_tick:
                 self._step(writer, batch, is_tick)
+            if not batch or writer.untold > UNTOLD_MAX:
+                writer.log_moves()  # whoever waits for an answer comes first
             if is_tick and all(isinstance(one.body, Beat) for one in batch):
                 archivist.rest(self._clock.now(), self._clock.monotonic())
             if self._log_pages >= (LOG_PAGES_MAX if batch else LOG_PAGES_QUIET):
                 self._shorten_log()
+        writer.log_moves()
         runtime.notify("STOPPING=1")
         self._close(inbox)
 
@@ -141,7 +147,6 @@ class StoreActor:
             self._send(peer, message)
         if batch:
             reach("store.after_ack")
-        writer.log_moves()
 
     def _end_of(self, peer: Peer) -> sockets.Socket:
         """Return the way to a process of this host."""

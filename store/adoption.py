@@ -7,7 +7,6 @@ order is unresolved, for the position could be that order's, and a position with
 from __future__ import annotations
 
 import json
-import secrets
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -59,7 +58,7 @@ def adopt(writer: Writer, sender: Peer, body: messages.Adopt) -> Answer:
 
 def _intent(body: messages.Adopt, key: str, opened_at: datetime, now: datetime) -> TradeIntent:
     return TradeIntent(
-        id=secrets.token_hex(8),
+        id=intents.new_id(now),
         created_at=clock.iso(now),
         trade_date=clock.iso(opened_at)[:10],
         symbol=body.plan.symbol,

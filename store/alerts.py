@@ -59,8 +59,8 @@ _fill = msgspec.json.Decoder(_Fill)
 
 
 def write(
-    db: apsw.Connection | apsw.Cursor, *, at: str, level: str, event: str, actor: str, text: str, intent_id: str | None = None,
-    data: Data | None = None,
+    db: apsw.Connection | apsw.Cursor, *, at: str, level: str, event: str, actor: str, text: str,
+    intent_id: str | None = None, data: Data | None = None,
 ) -> None:  # fmt: skip
     """Write an event into the outbox, in the transaction of what happened."""
     db.execute(
@@ -99,8 +99,8 @@ def _figures(db: apsw.Cursor, event: str, intent: TradeIntent) -> Data:
 
 def _papers(db: apsw.Cursor, intent_id: str) -> list[tuple[Any, ...]]:
     return db.execute(
-        "SELECT o.plan, d.execution_meta, d.position_id FROM decisions d LEFT JOIN orders o ON o.intent_id = d.intent_id "
-        "WHERE d.intent_id = ?",
+        "SELECT o.plan, d.execution_meta, d.position_id FROM decisions d "
+        "LEFT JOIN orders o ON o.intent_id = d.intent_id WHERE d.intent_id = ?",
         (intent_id,),
     ).fetchall()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import secrets
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +68,7 @@ class DecisionStore:
         if intents.is_known(self._db, key):
             return None
         intent = TradeIntent(
-            id=secrets.token_hex(8),
+            id=intents.new_id(now),
             created_at=clock.iso(now),
             trade_date=proposed.trade_date,
             symbol=signal.symbol,

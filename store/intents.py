@@ -1,6 +1,9 @@
-"""The rows with which an intent begins, whoever proposes it. Part of the store process; judges and commits nothing."""
+"""How an intent begins, whoever proposes it: its id and its rows. Part of the store; judges and commits nothing."""
 
 from __future__ import annotations
+
+import secrets
+from datetime import datetime
 
 import apsw
 import msgspec
@@ -11,6 +14,18 @@ from store import queries
 
 _COLUMNS = queries.columns(TradeIntent)
 _INSERT = f"INSERT INTO intents ({_COLUMNS}) VALUES ({', '.join('?' * len(TradeIntent.__struct_fields__))})"
+
+
+_HOURS_MAX = 0xFFFF
+
+
+def new_id(now: datetime) -> str:
+    """Return 16 hexadecimal digits: the hour, then 48 random bits.
+
+    So the indexes' pages that are written lie together, however many intents there are. Nothing reads the hour from it,
+    and after seven years it begins anew.
+    """
+    return f"{int(now.timestamp() // 3_600) & _HOURS_MAX:04x}{secrets.token_hex(6)}"
 
 
 def insert(db: apsw.Connection | apsw.Cursor, intent: TradeIntent) -> None:

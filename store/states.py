@@ -67,8 +67,7 @@ def triggers() -> dict[str, str]:
         if before is not None and after not in moves.setdefault(before, []):
             moves[before].append(after)
     legal = " OR ".join(
-        f"(OLD.status = '{before}' AND ({_any_of('NEW.status', afters)}))"
-        for before, afters in moves.items()
+        f"(OLD.status = '{before}' AND ({_any_of('NEW.status', afters)}))" for before, afters in moves.items()
     )
     never_traded = ", ".join(repr(str(status)) for status in sorted(NEVER_TRADED))
     final = ", ".join(repr(str(status)) for status in sorted(FINAL))
@@ -122,10 +121,11 @@ def _identity() -> dict[str, str]:
             "illegal: there is such an intent already",
         ),
         "intents_identity_stands": _refuse(
-            "UPDATE",
-            " OR ".join(f"NEW.{name} IS NOT OLD.{name}" for name in ("rowid", *IDENTITY)),
+            f"UPDATE OF {', '.join(IDENTITY)}",  # so that an arrow, which names none of them, is not looked at
+            " OR ".join(f"NEW.{name} IS NOT OLD.{name}" for name in IDENTITY),
             "illegal: what was proposed never changes",
         ),
+        "intents_row_stands": _refuse("UPDATE", "NEW.rowid <> OLD.rowid", "illegal: what was proposed never changes"),
         "intents_position_stands": _refuse(
             "UPDATE OF position_id",
             "NEW.position_id IS NOT OLD.position_id AND (OLD.position_id IS NOT NULL "

@@ -6,7 +6,6 @@ is submitted waits for the executor like a scanner's trade, what is to be closed
 
 from __future__ import annotations
 
-import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -84,7 +83,7 @@ def submit(writer: Writer, sender: Peer, body: messages.Submit) -> Answer:
 
 def _intent(writer: Writer, body: messages.Submit, key: str) -> TradeIntent:
     return TradeIntent(
-        id=secrets.token_hex(8),
+        id=intents.new_id(writer.now),
         created_at=clock.iso(writer.now),
         trade_date=writer.now.date().isoformat(),
         symbol=body.symbol,

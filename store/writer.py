@@ -32,7 +32,7 @@ from store.recovery import Changes, Lease, Registry
 from store.wallclock import WallClock
 
 Send = tuple[Peer, FromStore]
-MOVES_TOLD_MAX = 16  # arrows of one commit that are logged one by one
+MOVES_TOLD_MAX = 16  # arrows that are logged one by one when there is time; of more the sum
 TALLIES_S = 5.0  # how often the store writes what it measured of itself
 
 
@@ -85,7 +85,6 @@ class Writer:
         self.now, self.now_s, self.sends = now, now_s, []
         # Deaths last: what the dead one sent while it lived counts.
         ordered = sorted(envelopes, key=lambda one: isinstance(one.body, messages.ChildExited))
-        self.decisions.journal.moves.clear()
         self.db.execute("BEGIN IMMEDIATE")
         try:
             self._look_at_the_clock(tick=tick)
@@ -121,18 +120,21 @@ class Writer:
         if back or tick:
             self._wall_clock.write(self.now)
 
-    def log_moves(self) -> None:
-        """Tell what was committed, one line an arrow; of a large batch the sum, for a line takes longer than an arrow.
+    @property
+    def untold(self) -> int:
+        """How many arrows are committed and not logged."""
+        return len(self.decisions.journal.moves)
 
-        Nothing is lost with it: the journal has them all. Call after the answers are sent: they must not wait for it.
+    def log_moves(self) -> None:
+        """Tell what was committed, one line an arrow; of many the sum, for a line takes longer than an arrow.
+
+        Nothing is lost with it: the journal has them all. Call while nothing arrives: no answer must wait for it.
         """
-        moves = self.decisions.journal.moves
+        moves, self.decisions.journal.moves = self.decisions.journal.moves, []
         if len(moves) > MOVES_TOLD_MAX:
             counted = collections.Counter(move.event for move in moves)
             told = ", ".join(f"{count} {event}" for event, count in counted.items())
-            logger.info(
-                "{} arrows in one commit, {} to {} of the journal: {}", len(moves), moves[0].seq, moves[-1].seq, told
-            )
+            logger.info("{} arrows, {} to {} of the journal: {}", len(moves), moves[0].seq, moves[-1].seq, told)
             return
         for move in moves:
             logger.bind(intent_id=move.intent_id).info(

@@ -29,11 +29,6 @@ ALLOWED = {
     "of stop and sleep",
     ("bus/sockets.py", "send", "self.raw.send"): "the socket itself: every caller of Socket.send has the points",
     ("store/actor.py", "_set_aside", "(folder /"): "bytes kept for people to look at; nothing depends on them",
-    (
-        "store/writer.py",
-        "_apply",
-        "with self.db",
-    ): "a savepoint inside the batch: store.before_commit is its durable end",
     ("supervisor/process.py", "reap", "self._kill_group"): "supervisor.after_reap stands in tree.py, once it is noted",
     ("supervisor/process.py", "end", "self.kill"): "the points are inside Process.kill",
     ("actors/outbox/telegram.py", "_post", "self._client.stream"): "its callers have them",

@@ -51,7 +51,7 @@ def test_a_number_that_cannot_be_kept_is_found_wherever_it_stands(change: dict[s
 
 def test_every_field_that_is_not_text_is_looked_at_for_numbers() -> None:
     assert codec._names_of(messages.Release) == ("epoch", "retry_after_s")
-    assert codec._names_of(messages.ReserveOrder) == ("epoch", "plan", "baseline", "certificate")
+    assert codec._names_of(messages.ReserveOrder) == ("epoch", "plan", "certificate")
 
 
 def test_work_goes_to_whoever_has_most_credit_until_all_is_used() -> None:
@@ -72,7 +72,7 @@ def test_a_large_commit_is_told_in_one_line_and_kept_whole() -> None:
     finally:
         logger.remove(sink)
     count = len(many)
-    told = f"{count} arrows in one commit, 1 to {count} of the journal: {count} propose"
+    told = f"{count} arrows, 1 to {count} of the journal: {count} propose"
     assert [line.strip() for line in said] == [told]
     assert len(list(store.read.journal())) == count
 

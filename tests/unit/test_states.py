@@ -138,8 +138,8 @@ ROW = "(id, created_at, trade_date, symbol, idempotency_key)"
         "UPDATE transitions SET reason = 'other'",
         f"INSERT INTO transitions SELECT seq + 2, {MOVE}, 'other', payload, prev_hash, 'new' FROM transitions",
         f"INSERT OR REPLACE INTO transitions SELECT seq, {MOVE}, 'other', payload, prev_hash, hash FROM transitions",
-        f"INSERT OR REPLACE INTO transitions SELECT seq + 1, {MOVE}, 'other', payload, hash, "
-        "(SELECT hash FROM transitions LIMIT 1) FROM transitions WHERE seq = (SELECT max(seq) FROM transitions)",
+        f"INSERT OR REPLACE INTO transitions SELECT seq + 1, {MOVE}, 'other', payload, prev_hash, 'new' "
+        "FROM transitions WHERE seq = (SELECT max(seq) FROM transitions)",
     ],
 )
 def test_what_was_written_of_a_trade_stands_whoever_writes(statement: str) -> None:
