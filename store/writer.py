@@ -187,7 +187,7 @@ class Writer:
         )  # fmt: skip
         return ack
 
-    def _handle(self, sender: Peer, body: messages.Command) -> commands.Answer:
+    def _handle(self, sender: Peer, body: messages.Message) -> halts.Answer:
         """Carry out a command whole or not at all."""
         self._cursor.execute("SAVEPOINT command")
         try:
