@@ -287,6 +287,9 @@ CREATE TABLE alerts (
     delivered_at TEXT
     , data TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(data))) STRICT;
 
+-- Alerts that are counted by level: most are `info`, and they are what is left.
+CREATE INDEX idx_alerts_grave ON alerts (level) WHERE level <> 'info';
+
 -- An alert is written once and delivered once; nothing else of it changes.
 CREATE TRIGGER alerts_once BEFORE INSERT ON alerts
 WHEN NEW.delivered_at IS NOT NULL OR EXISTS (SELECT 1 FROM alerts WHERE seq = NEW.seq)

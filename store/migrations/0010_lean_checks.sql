@@ -27,6 +27,9 @@ UPDATE sqlite_schema SET sql = replace(sql, 'level IN (''info'', ''warning'', ''
 WHERE type = 'table' AND name = 'alerts';
 PRAGMA writable_schema = RESET;
 
+-- Alerts that are counted by level: most are `info`, and they are what is left.
+CREATE INDEX idx_alerts_grave ON alerts (level) WHERE level <> 'info';
+
 CREATE TABLE transitions_anew (
     seq         INTEGER PRIMARY KEY,
     intent_id   TEXT NOT NULL,
