@@ -10,16 +10,14 @@ prices and is a test server.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from config.settings import Bus, Monitor, Paper, Supervisor
-from tests.bench.startup import cpu_of
+from tests.bench import processes
 from tests.kit import pipeline
 from tests.kit.pipeline import Pipeline, free_port
 
@@ -97,14 +95,8 @@ def _are_ready(run: Pipeline, wanted: tuple[str, ...]) -> bool:
 
 
 def _look(pid: int) -> tuple[float, int, float]:
-    """Return processor seconds, voluntary context switches of all threads, and resident MB. Source: proc(5)."""
-    wakes = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            status = (task / "status").read_text()
-            wakes += int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return cpu_of(pid), wakes, pages * 4_096 / 1e6
+    """Return processor seconds, wake-ups, and resident MB."""
+    return processes.cpu_s(pid), processes.wakes(pid), processes.memory(pid).resident_mb
 
 
 def markdown(found: Idle) -> str:
