@@ -39,3 +39,8 @@ def memory(pid: int) -> Memory:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     found = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
     return Memory(resident_mb=found["Rss"] * 1_024 / 1e6, proportional_mb=found["Pss"] * 1_024 / 1e6)
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process started and that live. Source: proc(5), children."""
+    return [int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()]
