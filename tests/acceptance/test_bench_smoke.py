@@ -58,6 +58,8 @@ def test_a_long_past_is_whole_and_costs_the_next_intent_little(
     reader = Reader(past)
     assert verify.verify_chain(reader) + verify.verify_orders(reader) == []
     assert reader.status_counts() == {"closed": 100}
+    analysed = list(reader._db.execute("SELECT name FROM sqlite_master WHERE name LIKE 'sqlite_stat%'"))
+    assert analysed == [], "the product runs no ANALYZE: its plans are others"
     reader.close()
     assert life.verify_lives(past, 0, 100) == 0
     shutil.copy(past, tmp_path / "past.db")
