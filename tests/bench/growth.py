@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 from loguru import logger
 
@@ -119,6 +120,17 @@ class _Runs:
             count: {kind: _lives(full[count, kind], paced[count, kind]) for kind in FULL} for count in paths
         }  # fmt: skip
 
+    def idle(self, count: int, path: Path, seconds: float) -> Idle | None:
+        """Return what the idle pipeline costs over one database; None when it did not come to rest."""
+        what = f"the idle pipeline over a past of {count:,}"
+        self._say(f"{what}\n")
+        try:
+            return idle.measure(seconds, path)
+        except (AssertionError, httpx.HTTPError) as error:
+            self.failed.append(f"{what}: {type(error).__name__}: {str(error)[:300]}")
+            self._say(f"failed: {self.failed[-1]}\n")
+            return None
+
     def by(self, name: str, values: list[int]) -> dict[str, Spread]:
         """Return intents a second on a fresh database, by one of the words of `life.run`."""
         found: dict[int, list[float | None]] = {value: [] for value in values}
@@ -159,10 +171,7 @@ def measure(
         sizes = {count: path.stat().st_size / count if count else 0.0 for count, path in paths.items()}
         alone = {count: _alone(path) for count, path in paths.items()}
         lives = runs.over(paths)
-        held = {}
-        for count, path in paths.items() if seconds else ():
-            say(f"the idle pipeline over a past of {count:,}\n")
-            held[count] = idle.measure(seconds, path)
+        held = {count: runs.idle(count, path, seconds) for count, path in paths.items()} if seconds else {}
     return Growth(
         laps=laps,
         sizes=tuple(
@@ -215,8 +224,9 @@ def markdown(found: Growth) -> str:
         row(f"{name}, ms", lambda one, name=name: f"{one.alone.reads_ms[name]:.2f}")  # type: ignore[misc]
     row("bytes of the file for each finished intent", lambda one: f"{one.bytes_each:,.0f}" if one.finished else "")
     spreads("wide", "bytes that a new intent adds", lambda lives: lives.bytes_each, 0)
-    for name in _held(found.sizes[0]) if found.sizes else ():
+    for name in next((_held(size) for size in found.sizes if size.idle), {}):
         row(f"idle pipeline: {name}, MB (CPU %)", lambda one, name=name: _held(one).get(name, ""))  # type: ignore[misc]
+    row("the dashboard's page / a scrape, ms", _asked)
     ratios = ", ".join(f"{name} {ratio:.2f}" for name, ratio in found.ratios().items())
     lines += ["", f"Longest past over none, above 1 is slower: {ratios or 'one size only'}.", ""]
     for title, values in (("analysts", found.analysts), ("batch of the store", found.batches)):
@@ -232,6 +242,10 @@ def _held(size: Size) -> dict[str, str]:
         return {}
     found = {one.name: f"{one.proportional_mb:.0f} ({one.cpu_percent:.2f})" for one in size.idle.processes}
     return found | {"all but paper": f"{size.idle.held_mb():.0f} ({size.idle.without_paper_percent:.2f})"}
+
+
+def _asked(size: Size) -> str:
+    return f"{size.idle.page_ms:,.0f} / {size.idle.scrape_ms:,.0f}" if size.idle else ""
 
 
 def numbers(text: str) -> list[int]:

@@ -27,6 +27,7 @@ from tests.kit.pipeline import Pipeline, free_port
 START_S = 180.0  # a model is trained
 SETTLE_S = 12.0
 GOAL_PERCENT = 2.0
+PAGE_S_MAX = 120.0
 ALL = frozenset({"supervisor", "store", "scanner", "llm", "executor", "monitor", "dashboard", "alerts", "paper"})
 
 
@@ -50,6 +51,8 @@ class Idle(msgspec.Struct, frozen=True, kw_only=True):
     processes: tuple[Process, ...]
     with_paper_percent: float
     without_paper_percent: float
+    page_ms: float = 0.0  # the dashboard's first page, asked for the second time
+    scrape_ms: float = 0.0  # and what Prometheus reads
 
     def held_mb(self) -> float:
         """Return what all of them hold together, without the paper broker."""
@@ -67,7 +70,7 @@ def measure(seconds: float, database: Path | None = None) -> Idle:
         path = database or run.data / "decisions.db"
         run.eventually(lambda: _is_ready(run) and _is_settled(path), START_S)
         for page in ("/", "/metrics"):  # once, so that what it holds is there
-            httpx.get(f"http://127.0.0.1:{run.dashboard_port}{page}", trust_env=False).raise_for_status()
+            _asked_ms(run, page)
         run.eventually(lambda: not processes.children(run.pid("scanner")), START_S)  # neither scan nor training
         time.sleep(SETTLE_S)
         assert run.root is not None
@@ -78,6 +81,7 @@ def measure(seconds: float, database: Path | None = None) -> Idle:
         passed_s = time.monotonic() - began_s
         after = {name: _look(pid) for name, pid in pids.items()}
         held = {name: processes.memory(pid) for name, pid in pids.items()}
+        page_ms, scrape_ms = _asked_ms(run, "/"), _asked_ms(run, "/metrics")
         run.stop()
     assert pids.keys() == ALL, pids
     rows = tuple(
@@ -94,8 +98,15 @@ def measure(seconds: float, database: Path | None = None) -> Idle:
     paper = sum(one.cpu_percent for one in rows if one.name == "paper")
     return Idle(
         seconds=round(passed_s, 1), processes=rows, with_paper_percent=round(total, 2),
-        without_paper_percent=round(total - paper, 2),
+        without_paper_percent=round(total - paper, 2), page_ms=round(page_ms, 1), scrape_ms=round(scrape_ms, 1),
     )  # fmt: skip
+
+
+def _asked_ms(run: Pipeline, page: str) -> float:
+    began_s = time.perf_counter()
+    url = f"http://127.0.0.1:{run.dashboard_port}{page}"
+    httpx.get(url, trust_env=False, timeout=PAGE_S_MAX).raise_for_status()
+    return 1_000 * (time.perf_counter() - began_s)
 
 
 def _as_started() -> dict[str, dict[str, Any]]:
@@ -146,7 +157,8 @@ def markdown(found: Idle) -> str:
     said = (
         f"All together {found.with_paper_percent:.2f} %, without the paper broker {found.without_paper_percent:.2f} %"
     )
-    return "\n".join([*lines, "", f"{said} of one core, over {found.seconds:.0f} s."])
+    asked = f"The page takes {found.page_ms:.0f} ms, a scrape {found.scrape_ms:.0f} ms."
+    return "\n".join([*lines, "", f"{said} of one core, over {found.seconds:.0f} s. {asked}"])
 
 
 def main() -> None:
