@@ -68,7 +68,7 @@ def main() -> int:
     wanted = asked.parts or list(PARTS)
     finished = asked.finished or (FINISHED_WRITTEN if asked.write else FINISHED)
     if "growth" in wanted:
-        needed = "about 10 minutes, and 4 more and 20 GB of disk for a million; --finished chooses"
+        needed = "about 10 minutes, and 8 more and 20 GB of disk for a million; --finished chooses"
         sys.stdout.write(f"growth over {finished} finished intents: {needed}\n")
     where, began_s = machine.here(), time.monotonic()
     failed: list[str] = []

@@ -6,11 +6,12 @@ The database gets some hundred intents more.
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,11 +22,13 @@ from store import board, connection, decisions, gauges
 from store.queries import Reader
 from tests.bench import life_raw
 from tests.bench.life_actors import CAPACITY
+from tests.kit import builders
 
 BLOCK = 64
 BLOCKS = 12
 SINGLES = 150
 READS = 5
+IDS_OF_AN_ARROW = 100  # more than anybody makes
 
 
 class Alone(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +42,9 @@ class Alone(msgspec.Struct, frozen=True, kw_only=True):
     reads_ms: dict[str, float]
 
 
+FIGURES = tuple(name for name in Alone.__struct_fields__ if name != "reads_ms")
+
+
 def measure(path: Path) -> Alone:
     """Measure over the database at `path`, which is made when it is not there."""
     logger.remove()
@@ -46,10 +52,13 @@ def measure(path: Path) -> Alone:
     began_s = time.perf_counter()
     connection.open_writer(path).close()
     open_ms = 1_000 * (time.perf_counter() - began_s)
+    first = _first(path)
+    # An earlier run's ids of commands would get that run's answers.
+    builders._numbers = itertools.count(first * IDS_OF_AN_ARROW)
     raw = life_raw.Raw(path, SystemClock(), BLOCK)
-    raw.block(-1)
+    raw.block(first)
     wall_s, cpu_s = time.perf_counter(), time.process_time()
-    for number in range(BLOCKS):
+    for number in range(first + 1, first + 1 + BLOCKS):
         raw.block(number)
     wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
     raw.db.close()
@@ -66,13 +75,29 @@ def measure(path: Path) -> Alone:
 
 def singles_ms(path: Path, count: int) -> list[float]:
     """Return the times of whole lives, one after the other: five commits each, and nobody else."""
-    raw, found = life_raw.Raw(path, SystemClock(), 1), []
-    for number in range(count):
+    raw, found, first = life_raw.Raw(path, SystemClock(), 1), [], _first(path)
+    for number in range(first, first + count):
         began_s = time.perf_counter()
-        raw.block(1_000_000 + number)
+        raw.block(number)
         found.append(1_000 * (time.perf_counter() - began_s))
     raw.db.close()
     return found
+
+
+def _first(path: Path) -> int:
+    """Return a number of a block that no earlier run in this database can have had: the journal grows by more."""
+    reader = Reader(path)
+    try:
+        return 1 + int(str(reader._db.execute("SELECT coalesce(max(seq), 0) FROM transitions").get))
+    finally:
+        reader.close()
+
+
+def middle(runs: Sequence[Alone]) -> Alone:
+    """Return the median of each figure."""
+    plain = {name: statistics.median(getattr(run, name) for run in runs) for name in FIGURES}
+    reads = {name: statistics.median(run.reads_ms[name] for run in runs) for name in runs[0].reads_ms}
+    return Alone(**plain, reads_ms=reads)
 
 
 def _reads(path: Path) -> dict[str, float]:

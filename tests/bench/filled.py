@@ -35,7 +35,7 @@ from tests.bench.life_raw import Raw
 BLOCK = 5_000
 APART_S = 20
 YOUNGEST_DAYS = 2  # the newest copy ended so long ago
-BYTES_EACH = 9_000  # of a finished intent, with room to spare: for the question whether the disk has room
+BYTES_EACH = 7_500  # of a finished intent, with room to spare: for the question whether the disk has room
 FREE_BYTES_MIN = 2_000_000_000  # that stay free on the disk whatever happens
 CACHE_KB = 1_000_000  # else the index over random hashes is read again and again
 FICLONE = 0x40049409  # share the blocks until somebody writes to them; source: ioctl_ficlone(2)
@@ -56,9 +56,9 @@ def database(finished: int, say: Callable[[str], object] = sys.stderr.write) -> 
         NoRoom: nothing was left behind.
         SystemExit: a sample of what was made does not hold.
     """
-    path = Path(tempfile.gettempdir()) / f"pilot-bench-past-{os.getuid()}-{_schema()}-{finished}.db"
+    path = place_of(finished)
     if not path.exists():
-        room_for(finished, path.parent, copies=2)
+        room_for(finished, path.parent)
         part, began_s = path.with_name(path.name + f".{os.getpid()}.part"), time.monotonic()
         try:
             _fill(part, finished, say)
@@ -70,6 +70,11 @@ def database(finished: int, say: Callable[[str], object] = sys.stderr.write) -> 
         made = f"made {finished:,} finished intents, {path.stat().st_size / 1e6:,.0f} MB"
         say(f"{made}, in {time.monotonic() - began_s:.0f} s; kept as {path}\n")
     return path
+
+
+def place_of(finished: int) -> Path:
+    """Return where such a database is kept, once it was made."""
+    return Path(tempfile.gettempdir()) / f"pilot-bench-past-{os.getuid()}-{_schema()}-{finished}.db"
 
 
 def copy(finished: int, to: Path) -> None:
@@ -95,9 +100,9 @@ def remove(path: Path) -> None:
         path.with_name(path.name + ending).unlink(missing_ok=True)
 
 
-def room_for(finished: int, folder: Path, *, copies: int = 1, more: int = 0) -> None:
+def room_for(finished: int, folder: Path, *, more: int = 0) -> None:
     """Raise NoRoom unless so much fits on the disk of `folder`, with FREE_BYTES_MIN to spare."""
-    need, free = finished * BYTES_EACH * copies + more, shutil.disk_usage(folder).free
+    need, free = finished * BYTES_EACH + more, shutil.disk_usage(folder).free
     if free < need + FREE_BYTES_MIN:
         kept = sorted(folder.glob(f"pilot-bench-past-{os.getuid()}-*.db"))
         held = f"; kept of earlier benches: {', '.join(map(str, kept))}" if kept else ""

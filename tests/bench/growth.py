@@ -11,6 +11,7 @@ analysts and by batch: whole lives on a fresh database. Laps go in turn: what el
 from __future__ import annotations
 
 import argparse
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from loguru import logger
 
 from config import load
 from store import connection
-from tests.bench import filled, idle, life, spread
+from tests.bench import alone, filled, idle, life, spread
 from tests.bench.alone import Alone
 from tests.bench.idle import Idle
 from tests.bench.life import LifeFigures
@@ -162,21 +163,25 @@ def measure(
     """Measure everything. Raises filled.NoRoom before anything was made."""
     logger.remove()
     runs = _Runs(laps, say)
-    filled.room_for(sum(finished), Path(tempfile.gettempdir()), copies=2)
+    made = [count for count in set(finished) if not filled.place_of(count).exists()]
+    filled.room_for(sum(set(finished)) + sum(made), Path(tempfile.gettempdir()))  # each is kept, and copied
     with tempfile.TemporaryDirectory(prefix="ppg-") as folder:
         paths = {count: Path(folder) / f"{count}.db" for count in sorted(set(finished))}
         for count, path in paths.items():
             say(f"a past of {count:,} intents\n")
             filled.copy(count, path) if count else connection.open_writer(path).close()
         sizes = {count: path.stat().st_size / count if count else 0.0 for count, path in paths.items()}
-        alone = {count: _alone(path) for count, path in paths.items()}
+        writers: dict[int, list[Alone]] = {count: [] for count in paths}
+        for lap, (count, path) in itertools.product(range(1, laps + 1), paths.items()):
+            say(f"lap {lap} of {laps}, past of {count:,}, writer alone\n")
+            writers[count].append(_alone(path))
         lives = runs.over(paths)
         held = {count: runs.idle(count, path, seconds) for count, path in paths.items()} if seconds else {}
     return Growth(
         laps=laps,
         sizes=tuple(
             Size(
-                finished=count, bytes_each=round(sizes[count]), alone=alone[count], lives=lives[count],
+                finished=count, bytes_each=round(sizes[count]), alone=alone.middle(writers[count]), lives=lives[count],
                 idle=held.get(count),
             )
             for count in paths
