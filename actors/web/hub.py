@@ -89,10 +89,13 @@ class Hub:
     async def look(self) -> None:
         """Look once; when something was committed, or a second has passed, tell the pages what has changed."""
         self.looks += 1
+        if not self.clients:  # four looks a second for nobody would be a third of what the idle process costs
+            self._leave()
+            return
         seen = await asyncio.to_thread(self._version)
         now_s = self._clock.monotonic()
         is_due = seen != self._seen or now_s - self._rendered_s >= LOOK_AT_LEAST_S
-        if not self.clients or not is_due:
+        if not is_due:
             return
         self._seen, self._rendered_s = seen, now_s
         for address in {client.address for client in self.clients}:
@@ -136,9 +139,14 @@ class Hub:
         self._is_over = True
         for client in self.clients:
             client.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Close the database. The next look opens it anew, and takes whatever it finds for changed."""
         if self._board is not None:
             self._board.close()
             self._board = None
+        self._seen = None
 
     def _event(self, name: str, data: dict[str, object]) -> dict[str, str]:
         text = msgspec.json.encode({"now": iso(self._clock.now())} | data).decode()

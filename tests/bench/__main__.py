@@ -1,8 +1,9 @@
 """All that `make bench` measures, one part after the other, with one line of JSON at the end that holds every figure.
 
-python -m tests.bench [PART ...] [--write] [--laps N]
+python -m tests.bench [PART ...] [--write] [--laps N] [--finished 0,100000]
 
-Each part is a command of its own and stays one. `--write` renews the tables and pictures of docs/performance.md.
+Each part is a command of its own and stays one. `--write` renews the tables and pictures of docs/performance.md, and
+goes up to a million finished intents unless `--finished` says otherwise.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ import msgspec
 from config import load
 from tests.bench import machine, report
 
-PART_S_MAX = 600.0
+END_S = 60.0  # from a part's last line to its end
+LAPS = frozenset({"standings", "growth"})  # what runs in laps
+FINISHED = "0,100000"
+FINISHED_WRITTEN = "0,100000,1000000"
 # Name, what it tells, and its command line. The first ones end with a line of JSON, which is collected.
 PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "standings": ("durable chains side by side", ("tests.bench.standings",)),
@@ -51,16 +55,21 @@ def run(name: str, *more: str) -> tuple[int, dict[str, Any]]:
         else:
             sys.stdout.write(line)
             sys.stdout.flush()
-    return process.wait(PART_S_MAX), figures
+    return process.wait(END_S), figures
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help=f"of {', '.join(PARTS)}; without: all")
     parser.add_argument("--write", action="store_true", help="renew docs/performance.md and its pictures")
-    parser.add_argument("--laps", type=int, default=0, help="how often each rival runs")
+    parser.add_argument("--laps", type=int, default=0, help="how often each rival and each size runs; 0: 3 times")
+    parser.add_argument("--finished", default="", help=f"finished intents of growth, else {FINISHED}")
     asked = parser.parse_args()
     wanted = asked.parts or list(PARTS)
+    finished = asked.finished or (FINISHED_WRITTEN if asked.write else FINISHED)
+    if "growth" in wanted:
+        needed = "about 10 minutes, and 8 more and 20 GB of disk for a million; --finished chooses"
+        sys.stdout.write(f"growth over {finished} finished intents: {needed}\n")
     where, began_s = machine.here(), time.monotonic()
     failed: list[str] = []
     found: dict[str, Any] = {}
@@ -69,9 +78,9 @@ def main() -> int:
         passed_s = time.monotonic() - began_s
         sys.stdout.write(f"\n[{number} of {len(wanted)}, {passed_s:.0f} s] {what}: python -m {' '.join(command)}\n")
         sys.stdout.flush()
-        more: tuple[str, ...] = ("--laps", str(asked.laps)) if name == "standings" and asked.laps else ()
-        if name == "growth" and asked.write:
-            more = ("--finished", "0,100000,1000000")
+        more: tuple[str, ...] = ("--laps", str(asked.laps)) if name in LAPS and asked.laps else ()
+        if name == "growth":
+            more += ("--finished", finished)
         code, figures = run(name, *more)
         if code:
             failed.append(name)

@@ -40,6 +40,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int  # proposals that wait for their answer at once
     rate: float = 0.0  # proposals a second; 0: as fast as they are answered
     is_wide: bool = False
+    mark: str = ""  # of this run: another one may have been in the same database
 
     @property
     def begin(self) -> Path:
@@ -73,10 +74,10 @@ class Idle(actor.Actor):
     async def work(self) -> None:
         """Do what this role does on its own; what is asked of it comes by messages."""
 
-    async def tell(self, command: messages.Command) -> bool:
+    async def tell(self, command: messages.Command) -> Outcome:
         ack = await self.link.ask(command)
         self.refused += ack.outcome not in (Outcome.APPLIED, Outcome.ALREADY)
-        return ack.outcome is Outcome.APPLIED
+        return ack.outcome
 
     def start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -105,8 +106,9 @@ class Scanner(Idle):
             await self._propose(number)
 
     async def _propose(self, number: int) -> None:
-        proposal = builders.a_propose(bar_time=f"bar-{number:08d}")
-        self.seen[f"EURUSD:D1:bar-{number:08d}:scanner"] = time.monotonic()
+        bar = f"bar{self.plan.mark}-{number:08d}"
+        proposal = builders.a_propose(bar_time=bar)
+        self.seen[f"EURUSD:D1:{bar}:scanner"] = time.monotonic()
         await self.tell(proposal)
 
 
@@ -146,19 +148,14 @@ class Executor(Idle):
             self.start(self._place(key, message))
 
     async def _place(self, key: tuple[str, int], work: Execute) -> None:
-        plan = builders.a_plan(loss_cents=PROFIT_CENTS)
-        while not await self.tell(
-            messages.ReserveOrder(
-                intent_id=key[0],
-                epoch=key[1],
-                plan=plan,
-                baseline=(),
-                deadline_at=iso(self.clock.now()),
-                compliance_snapshot='{"passed": true}',
-                certificate=self._certificate(plan),
-            )
+        answer = Outcome.REFUSED
+        while (
+            answer is Outcome.REFUSED
         ):  # a close came between the reading and the reservation: the account is read again
-            pass
+            answer = await self.tell(self._reservation(key))
+        if answer is not Outcome.APPLIED:  # the intent is another's now: nothing may be sent
+            del self.held[key]
+            return
         self.seen[work.intent.idempotency_key] = time.monotonic()  # here the product posts
         await self.tell(
             messages.OrderOpened(
@@ -166,6 +163,13 @@ class Executor(Idle):
             )
         )
         del self.held[key]
+
+    def _reservation(self, key: tuple[str, int]) -> messages.ReserveOrder:
+        plan = builders.a_plan(loss_cents=PROFIT_CENTS)
+        return messages.ReserveOrder(
+            intent_id=key[0], epoch=key[1], plan=plan, baseline=(), deadline_at=iso(self.clock.now()),
+            compliance_snapshot='{"passed": true}', certificate=self._certificate(plan),
+        )  # fmt: skip
 
     def _certificate(self, plan: Any) -> Any:
         if self.plan.is_wide:
@@ -192,7 +196,8 @@ class Monitor(Idle):
 
     async def _close(self, intent_id: str, position_id: str) -> None:
         result = builders.a_result(closed_at=iso(self.clock.now()), net_profit_cents=PROFIT_CENTS)
-        if await self.tell(messages.PositionClosed(intent_id=intent_id, position_id=position_id, result=result)):
+        closed = messages.PositionClosed(intent_id=intent_id, position_id=position_id, result=result)
+        if await self.tell(closed) is Outcome.APPLIED:
             self.seen[intent_id] = time.monotonic()
 
 

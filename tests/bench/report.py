@@ -33,31 +33,38 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
         made["standings"] = standings.markdown(msgspec.convert(found["standings"], Standings))
     if "growth" in found:
         table = growth.markdown(msgspec.convert(found["growth"], Growth))
-        made["growth"] = f"{table}\n\n![What a past costs, and lives a second](pictures/growth.svg)"
+        made["growth"] = (
+            f"{table}\n\n![Lives a second and latency over a past, by analysts, by batch](pictures/growth.svg)"
+        )
     if "idle" in found:
         made["idle"] = idle.markdown(msgspec.convert(found["idle"], Idle))
     return made
 
 
 def picture(found: Growth, path: Path) -> None:
-    """Draw what an intent costs over what is finished, and how lives a second go with analysts and batches."""
+    """Draw throughput and latency over what is finished, and how lives a second go with analysts and batches."""
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    figure, (cost, lives) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    past = [one.finished for one in found.sizes]
-    cost.plot(past, [one.cpu_ms_each for one in found.sizes], marker="o", label="CPU ms of an intent's life")
-    cost.plot(past, [one.p50_ms for one in found.sizes], marker="s", label="one life alone, p50 ms")
-    cost.set(xlabel="finished intents", ylim=(0, None), title="What a past costs")
-    cost.set_xscale("symlog", linthresh=1_000)
-    cost.legend()
+    figure, (lives, waits, others) = pyplot.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
+    for kind in growth.FULL:
+        known = [(one.finished, one.lives[kind]) for one in found.sizes]
+        full = [(count, one.per_s) for count, one in known if one.per_s]
+        paced = [(count, one.p50_ms) for count, one in known if one.p50_ms]
+        lives.plot(*zip(*((count, one.median) for count, one in full), strict=True), marker="o", label=kind)
+        waits.plot(*zip(*((count, one.median) for count, one in paced), strict=True), marker="o", label=kind)
     for title, values in (("analysts", found.analysts), ("batch of the store", found.batches)):
-        lives.plot([int(name) for name in values], list(values.values()), marker="o", label=f"by {title}")
-    lives.set(xlabel="analysts, or batch", ylim=(0, None), title="Whole lives a second")
-    lives.set_xscale("log", base=2)
-    lives.legend()
+        others.plot([int(name) for name in values], [one.median for one in values.values()], marker="o", label=title)
+    lives.set(xlabel="finished intents", ylim=(0, None), title="Whole lives a second")
+    waits.set(xlabel="finished intents", ylim=(0, None), title="Signal to POST at 20/s, p50 ms")
+    others.set(xlabel="analysts, or batch", ylim=(0, None), title="Whole lives a second")
+    for axes in (lives, waits):
+        axes.set_xscale("symlog", linthresh=1_000)
+    others.set_xscale("log", base=2)
+    for axes in (lives, waits, others):
+        axes.legend()
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 

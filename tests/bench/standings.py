@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,29 +20,21 @@ from typing import Any
 import msgspec
 
 from config import load
+from tests.bench import spread
 from tests.bench.rivals import huey_sqlite, litequeue_sqlite, redis_streams, taskiq_streams
 from tests.bench.rivals.course import Lap, Rival, Spent, run
+from tests.bench.spread import Spread
 
 LAPS = 3
-LIFE_S_MAX = 60.0
+LIFE_S_MAX = 300.0
 OURS, WIDE, RAW, TASKIQ = "life", "life_wide", "raw_apsw", "taskiq"
 RAW_BATCH = 64
+PACED = ("--rate", "20", "--intents", "70")  # the first ten count for no latency
 SURVIVES = "all: what is acked is on disk; a killed task is given to another after 1 s, an order is never sent twice"
 
 
 class NotMeasured(Exception):
     """A run came to no figures, and why."""
-
-
-class Spread(msgspec.Struct, frozen=True, kw_only=True):
-    """What the laps showed of one figure."""
-
-    median: float
-    low: float
-    high: float
-
-    def said(self, digits: int = 0) -> str:
-        return f"{self.median:,.{digits}f} ({self.low:,.{digits}f}-{self.high:,.{digits}f})"
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +89,7 @@ def _entries() -> Iterator[tuple[Rival, Callable[[], Lap]]]:
 def _life(*words: str) -> dict[str, Any]:
     """Run the bench of our own life as it is run by hand, and return its figures."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.life", "--json", *words],
+        [sys.executable, "-m", "tests.bench.life", "--json", "--brief", *words],
         cwd=load.ROOT, capture_output=True, text=True, timeout=LIFE_S_MAX, check=False,
     )  # fmt: skip
     if done.returncode:
@@ -108,12 +99,12 @@ def _life(*words: str) -> dict[str, Any]:
 
 
 def _wide() -> Lap:
-    full, paced = _life("--wide", "--intents", "6000"), _life("--wide", "--rate", "20", "--intents", "60")
+    full, paced = _life("--wide", "--intents", "6000"), _life("--wide", *PACED)
     return Lap(items_per_s=full["per_s"], p50_ms=paced["p50_ms"], p99_ms=paced["p99_ms"])
 
 
 def _one_at_a_time() -> Lap:
-    full, paced = _life("--intents", "600"), _life("--rate", "20", "--intents", "60")
+    full, paced = _life("--intents", "600"), _life(*PACED)
     return Lap(items_per_s=full["per_s"], p50_ms=paced["p50_ms"], p99_ms=paced["p99_ms"])
 
 
@@ -122,21 +113,13 @@ def _raw() -> Lap:
 
 
 def _row(rival: Rival, laps: list[Lap], missing: str) -> Row:
-    def spread(values: list[float | None]) -> Spread | None:
-        known = [value for value in values if value is not None]
-        if not known:
-            return None
-        return Spread(
-            median=round(statistics.median(known), 2), low=round(min(known), 2), high=round(max(known), 2)
-        )  # fmt: skip
-
     return Row(
         name=rival.name,
         title=rival.title,
         survives=rival.survives,
-        items_per_s=spread([lap.items_per_s for lap in laps]),
-        p50_ms=spread([lap.p50_ms for lap in laps]),
-        p99_ms=spread([lap.p99_ms for lap in laps]),
+        items_per_s=spread.of([lap.items_per_s for lap in laps]),
+        p50_ms=spread.of([lap.p50_ms for lap in laps]),
+        p99_ms=spread.of([lap.p99_ms for lap in laps]),
         missing=missing,
     )
 

@@ -5,7 +5,6 @@ The light processes (store, llm, executor, monitor) must stay under half a secon
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import socket
@@ -13,9 +12,9 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from config import load
+from tests.bench import processes
 from tests.kit import pipeline
 
 ROUNDS = 5
@@ -40,17 +39,11 @@ def one_start(role: str, run: pipeline.Pipeline) -> tuple[float, float]:
             while b"READY=1" not in notify.recv(4_096):
                 pass
             wall_s = time.monotonic() - begun_s
-            cpu_s = cpu_of(process.pid)
+            cpu_s = processes.cpu_s(process.pid)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(20)
     return wall_s, cpu_s
-
-
-def cpu_of(pid: int) -> float:
-    """Return user and system seconds of a live process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> int:

@@ -78,6 +78,7 @@ async def test_nothing_is_sent_when_nothing_changed(here: Page) -> None:
 
 async def test_page_that_nobody_has_open_costs_no_reading(here: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(here.hub, "_render", lambda address: pytest.fail("rendered for nobody"))
+    monkeypatch.setattr(here.hub, "_version", lambda: pytest.fail("looked for nobody"))
     for _ in range(5):
         here.clock.advance(1.1)
         await here.hub.look()
