@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import anyio.lowlevel
-import httpcore
 import httpx
 import msgspec
 from loguru import logger
@@ -49,6 +48,8 @@ def warm_up(broker: settings.Broker) -> None:
     """Load what the first request would load, without making one. Not inside a running loop."""
 
     async def rehearse() -> None:
+        import httpcore  # as httpx does: when it is used
+
         async with httpx.AsyncClient(verify=_tls(broker.base_url), follow_redirects=False, trust_env=False):
             await anyio.lowlevel.checkpoint()  # httpx connects through anyio, which loads its asyncio half when used
         # Below it, one exchange with bytes in memory; above it, one with an answer that is made here.
