@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from loguru import logger
 
-from actors.broker import factory, transport
+from actors.broker import factory
 from actors.broker.account import Account
 from actors.broker.errors import BrokerError, Unauthorised
 from actors.broker.password import password
@@ -21,6 +21,7 @@ from actors.broker.wire import Position
 from actors.compliance import day as days
 from actors.compliance import rulebook
 from actors.compliance.day import FirmDay
+from actors.desk import entering
 from actors.desk.allowance import Allowance, Block
 from actors.desk.placing import RETRY_LOGIN_S, Desk
 from actors.watch import closing
@@ -50,10 +51,7 @@ class Executor(actor.Actor):
 
     @classmethod
     def warm_up(cls, settings: Settings) -> None:
-        transport.warm_up(settings.broker)
-        factory.warm_up(settings.broker)
-        rulebook.load(settings.compliance.rules)
-        password(settings)
+        entering.warm_up(settings)
 
     def __init__(self, link: Link, settings: Settings, clock: Clock) -> None:
         super().__init__(link, settings, clock)
@@ -91,12 +89,16 @@ class Executor(actor.Actor):
     async def run(self) -> None:
         try:
             async with factory.account(self.settings.broker, self._password, self.clock, self._allowance) as client:
-                reader = await self._open_reader()
-                if reader is None:
-                    return
-                with contextlib.closing(reader):
-                    if await self._first_look(client, reader):
-                        await self._place_orders(client, reader)
+                entry = asyncio.create_task(entering.enter(client, self._allowance, LOOK_READS), name="enter")
+                try:
+                    reader = await self._open_reader()
+                    if reader is None:
+                        return
+                    with contextlib.closing(reader):
+                        if await self._first_look(client, reader, entry):
+                            await self._place_orders(client, reader)
+                finally:
+                    await entering.leave(entry)
         finally:
             await self._allowance.close()
 
@@ -145,14 +147,19 @@ class Executor(actor.Actor):
             task.cancel()
         return not self.link.stopping.is_set()
 
-    async def _first_look(self, client: Account, reader: Reader) -> bool:
-        """Read positions and history once, completely, before anything else. False when stopped meanwhile."""
+    async def _first_look(self, client: Account, reader: Reader, entry: asyncio.Task[bool] | None) -> bool:
+        """Read positions and history once, completely, before anything else. False when stopped meanwhile.
+
+        `entry`: the login that is under way. One that failed is a look that failed: it is not tried twice in a row.
+        """
         wait_s, warned = FIRST_LOOK_S, ""
         while True:
             reach("executor.before_first_look")  # reading positions and history before any work is taken
             try:
+                entered, entry = entry, None
+                reads = LOOK_READS - (entered is not None and await entered)
                 # An order that may exist must be found even on the last requests of the day.
-                await self._allowance.ensure(LOOK_READS, purpose="flatten" if reader.unresolved_orders() else "work")
+                await self._allowance.ensure(reads, purpose="flatten" if reader.unresolved_orders() else "work")
                 positions = await client.open_positions()
                 now = self.clock.now()
                 await client.closed_positions(now - timedelta(days=1), now + timedelta(minutes=1))

@@ -10,13 +10,14 @@ import asyncio
 
 from loguru import logger
 
-from actors.broker import factory, transport
+from actors.broker import factory
 from actors.broker.password import password
 from actors.compliance import day as days
 from actors.compliance import rulebook
+from actors.desk import entering
 from actors.desk.allowance import Allowance, Block
 from actors.watch.janitor import Janitor
-from actors.watch.poll import Watch
+from actors.watch.poll import REQUESTS_PER_POLL, Watch
 from bus import actor
 from bus.actor import BeatState
 from bus.clock import Clock
@@ -26,6 +27,7 @@ from config import load
 from config.settings import Settings
 
 BLOCK = Block(reads=8, writes=1)  # a few polls; a kill wastes no more
+UPKEEP_S_MAX = 5.0  # how long the upkeep waits for the first look, whatever keeps that
 
 
 class Monitor(actor.Actor):
@@ -35,10 +37,7 @@ class Monitor(actor.Actor):
 
     @classmethod
     def warm_up(cls, settings: Settings) -> None:
-        transport.warm_up(settings.broker)
-        factory.warm_up(settings.broker)
-        rulebook.load(settings.compliance.rules)
-        password(settings)
+        entering.warm_up(settings)
 
     def __init__(self, link: Link, settings: Settings, clock: Clock) -> None:
         super().__init__(link, settings, clock)
@@ -63,10 +62,20 @@ class Monitor(actor.Actor):
     async def run(self) -> None:
         try:
             async with self._client, asyncio.TaskGroup() as jobs:
-                jobs.create_task(self._watch.run(), name="watch")
-                jobs.create_task(self._janitor.run(), name="janitor")
+                entry = entering.enter(self._client, self._allowance, 1 + REQUESTS_PER_POLL)
+                jobs.create_task(self._watch.run(asyncio.create_task(entry, name="enter")), name="watch")
+                jobs.create_task(self._keep_house(), name="janitor")
         finally:
             await self._allowance.close()
+
+    async def _keep_house(self) -> None:
+        """Begin the upkeep once the account was looked at: that must not wait for a sweep's commit."""
+        looked = asyncio.create_task(self._watch.looked.wait())
+        stopping = asyncio.create_task(self.link.stopping.wait())
+        await asyncio.wait((looked, stopping), timeout=UPKEEP_S_MAX, return_when=asyncio.FIRST_COMPLETED)
+        for task in (looked, stopping):
+            task.cancel()
+        await self._janitor.run()
 
     def beat(self) -> BeatState:
         return BeatState(progress=self._watch.polls)

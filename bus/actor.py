@@ -107,9 +107,13 @@ async def _live(
     clock = SystemClock()
     link = Link(peer, settings.bus, load.run_folder(), clock)
     _watch_for_the_end(link, lifeline)
-    actor = kind(link, settings, clock)
+    link.open()  # first: the store is found meanwhile
+    try:
+        actor = kind(link, settings, clock)
+    except BaseException:
+        link.close()
+        raise
     link.receive = actor.on_message
-    link.open()
     job = asyncio.create_task(actor.run(), name="run")
     beats = asyncio.create_task(link.beat_loop(lambda: _beat_of(actor)), name="beats")
     if not actor.announces_ready:

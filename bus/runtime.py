@@ -21,6 +21,7 @@ from bus.vocabulary import Role
 SLOTS_MAX = 99
 PR_SET_PDEATHSIG = 1
 LOCK_LOOK_S = 0.002
+HOLDER_CHARS = 79  # of a lock's file, which says who has it
 
 
 class Lock:
@@ -55,8 +56,10 @@ def acquire_lock(path: Path, owner: str, *, shared: bool = False, wait_s: float 
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "unknown process"
             os.close(descriptor)
             raise LockHeld(f"{owner}: {path.name} is held by {holder}") from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{owner} (pid {os.getpid()})\n".encode(), 0)
+    # Over what stands there, as long as any: a file that gets shorter may wait for what others are syncing.
+    written = os.pwrite(descriptor, f"{owner} (pid {os.getpid()})".ljust(HOLDER_CHARS).encode() + b"\n", 0)
+    if os.fstat(descriptor).st_size > written:
+        os.ftruncate(descriptor, written)
     return Lock(descriptor, path)
 
 

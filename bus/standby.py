@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from setproctitle import setproctitle
 
-from bus import logs, runtime, sockets
+from bus import garbage, logs, runtime, sockets
 from bus.vocabulary import Role
 from config import load
 from config.settings import Settings
@@ -43,6 +43,7 @@ def wait_for_turn(role: Role, warm_up: Callable[[Settings], object]) -> bool:
     """
     given = os.environ.pop(ENV, "")
     if not given.isdigit():
+        garbage.settle()
         return False
     descriptor = int(given)
     os.set_inheritable(descriptor, False)
@@ -52,6 +53,7 @@ def wait_for_turn(role: Role, warm_up: Callable[[Settings], object]) -> bool:
     load.run_folder()
     warm_up(settings)
     sockets.warm_up()
+    garbage.settle(thoroughly=True)
     runtime.notify(STANDS_BY)
     turn = _read(descriptor)
     if turn is None:

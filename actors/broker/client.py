@@ -47,6 +47,7 @@ class BrokerClient:
     `UnknownOutcome`. See errors.py.
     """
 
+    needs_login = True
     keyed_orders = False  # no request of this API carries an id of ours: an order is sent once, then looked for
 
     def __init__(self, broker: settings.Broker, password: str, clock: Clock, budget: Budget) -> None:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
+from actors.broker import raw
 from actors.broker.account import Account
 from actors.broker.transport import Budget
 from bus.clock import Clock
@@ -23,8 +26,10 @@ def account(broker: settings.Broker, secret: str, clock: Clock, budget: Budget) 
 
 
 def warm_up(broker: settings.Broker) -> None:
-    """Load the client of these settings, as a spare does before its turn."""
+    """Load the client of these settings, and what reads its answers, as a spare does before its turn."""
     _client(broker)
+    for kind in raw.Said.__subclasses__():
+        msgspec.json.Decoder(kind)  # what it learns of a type, it keeps with the type
 
 
 def _client(broker: settings.Broker) -> Callable[[settings.Broker, str, Clock, Budget], Account]:

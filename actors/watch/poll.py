@@ -6,6 +6,8 @@ in spite of errors and again with every poll. A broker that does not answer mean
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from actors.compliance import day as days
 from actors.compliance.budget import Pace
 from actors.compliance.day import FirmDay
 from actors.compliance.rulebook import RuleSet
+from actors.desk import entering
 from actors.desk.allowance import Allowance, Purpose
 from actors.watch.flattening import Flattener
 from actors.watch.halting import Halts
@@ -51,6 +54,8 @@ class Watch:
         clock: Clock, db_path: Path,
     ) -> None:  # fmt: skip
         self.polls = 0
+        self.looked = asyncio.Event()  # once, after the first poll, whatever came of it
+        self._entry: asyncio.Task[bool] | None = None
         self._client = client
         self._link = link
         self._allowance = allowance
@@ -72,18 +77,21 @@ class Watch:
         self._positions: tuple[Position, ...] | None = None  # None: not known
         self._advanced = 0  # requests made on credit while the store was away, roughly
 
-    async def run(self) -> None:
-        """Poll until the process is asked to stop."""
-        reader = await self._open_store()
-        if reader is None:
-            return
+    async def run(self, entry: asyncio.Task[bool]) -> None:
+        """Poll until the process is asked to stop. The first poll waits for `entry`, the login that is under way."""
+        self._entry = entry
         try:
-            while not self._link.stopping.is_set():
-                await self.round(reader)
-                if await self._wait(reader):
-                    return
+            reader = await self._open_store()
+            if reader is None:
+                return
+            with contextlib.closing(reader):
+                while not self._link.stopping.is_set():
+                    await self.round(reader)
+                    self.looked.set()
+                    if await self._wait(reader):
+                        return
         finally:
-            reader.close()
+            await entering.leave(entry)
 
     async def round(self, reader: Reader) -> None:
         """Poll once. A broker that fails is told once and polled again within the cadence."""
@@ -134,6 +142,9 @@ class Watch:
         await self._limits.flat_by(reader)
         reasons = self._halts.flattening(reader)
         await self._pay(reader, REQUESTS_PER_POLL, 0, is_urgent=self._is_closing(reader))
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            await entry  # one that failed is a poll that failed: it is not tried twice in a row
         reach("monitor.before_poll")  # reading positions and balance
         positions = self._positions = await self._client.open_positions()
         if reasons:

@@ -13,7 +13,8 @@ import pytest
 
 from actors.broker import transport
 from actors.compliance import rulebook
-from bus import actor, logs
+from bus import actor, logs, runtime
+from bus.errors import LockHeld
 from config import load
 from store import rules as rule_numbers
 
@@ -36,6 +37,10 @@ def loaded(before: str = "") -> list[str]:
 
 def test_actor_does_not_load_trio_where_it_is_installed() -> None:
     assert loaded() == []
+
+
+def test_what_is_loaded_before_trio_is_hidden_does_not_bring_it() -> None:
+    assert loaded("import actors.executor, actors.monitor; assert 'httpcore' not in sys.modules") == []
 
 
 def test_trio_that_somebody_loaded_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,3 +91,16 @@ def test_python_is_as_it_was_once_a_log_is_set_up(tmp_path: Path) -> None:
     with logs._paths_remembered():
         assert sysconfig.get_path("stdlib") == before("stdlib")
     assert sysconfig.get_path is before
+
+
+def test_lock_names_its_holder_in_a_file_that_keeps_its_length(tmp_path: Path) -> None:
+    path = tmp_path / "executor.lock"
+    path.write_text("an older program, with a very long name " * 5)
+    lengths = set()
+    for owner in ("executor.1", "supervisor.executor.12", "pilot"):
+        lock = runtime.acquire_lock(path, owner)
+        with pytest.raises(LockHeld, match=rf"held by {owner} \(pid {os.getpid()}\)$"):
+            runtime.acquire_lock(path, "another")
+        lengths.add(path.stat().st_size)
+        lock.release()
+    assert len(lengths) == 1

@@ -52,6 +52,7 @@ class TraderClient:
     `broker.client.BrokerClient` do, and `KeyConflict` beside them.
     """
 
+    needs_login = False
     keyed_orders = True
 
     def __init__(self, broker: settings.Broker, token: str, clock: Clock, budget: Budget) -> None:

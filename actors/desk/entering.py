@@ -1,0 +1,52 @@
+"""The login of a process that has just started, beside what else its start waits for. Library of executor and monitor.
+
+Reads nothing of the account and decides nothing: what is looked at is looked at afterwards, as if nothing had been done
+here. An API without a login has nothing to gain, and is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from actors.broker import factory, transport
+from actors.broker.account import Account
+from actors.broker.errors import BudgetSpent
+from actors.broker.password import password
+from actors.compliance import rulebook
+from actors.compliance.day import firm_days
+from actors.desk.allowance import Allowance
+from bus.clock import SystemClock
+from config.settings import Settings
+
+
+def warm_up(settings: Settings) -> None:
+    """Load what the first look at the account would load, as a spare does before its turn. Not inside a running loop.
+
+    Raises config.load.ConfigError as the start would.
+    """
+    transport.warm_up(settings.broker)
+    factory.warm_up(settings.broker)
+    firm_days(rulebook.load(settings.compliance.rules), SystemClock().now())  # reads the time zones
+    password(settings)
+
+
+async def enter(client: Account, allowance: Allowance, reads: int) -> bool:
+    """Have `reads` requests in hand, this login among them, and log in. False: it was not, and nothing was asked.
+
+    Raises:
+        BrokerError: the broker did not let us in, as the first read would have found.
+    """
+    if not client.needs_login:
+        return False
+    try:
+        await allowance.ensure(reads)
+    except BudgetSpent:
+        return False  # whoever looks knows whether positions are at stake
+    await client.login()
+    return True
+
+
+async def leave(entry: asyncio.Task[bool]) -> None:
+    """End a login that nobody waits for any more; what it found is of no interest."""
+    entry.cancel()
+    await asyncio.gather(entry, return_exceptions=True)
