@@ -7,7 +7,6 @@ Never decides: `writer.Writer` does. A plain poller instead of asyncio: an order
 from __future__ import annotations
 
 import faulthandler
-import gc
 import os
 import signal
 import sys
@@ -80,7 +79,6 @@ class StoreActor:
             self._door = hosts.Door(
                 self._settings.bus, self._poller, self._clock, lambda name: writer.tallies.observe(name, 0.0)
             )
-        gc.freeze()  # what is loaded stays: it need not be looked through again and again while messages wait
         logger.info("Serving epoch {} of {}", writer.epoch, self._settings.store.db_path)
         archivist = Archivist(self._db, load.db_path(self._settings), self._settings.store.archive_after_days)
         reach("store.before_ready")  # telling the supervisor that the store serves

@@ -256,7 +256,8 @@ def _on_its_own(tally: Tally, job: Workload, action: str, nth: int, warm: Path) 
         job.work(Turn(rig, job.points, action, nth, model))
         _note(rig, job.points, action, nth)
         rig.disarm()
-        if job.scans and not rig.wait(rig.run.all_settled, workloads.SETTLE_S):
+        # A workload may leave a halt behind when its fault did not come: then the operator is needed.
+        if job.scans and not rig.wait(lambda: rig.run.all_settled() or workloads.operated(rig), workloads.SETTLE_S):
             rig.report("the pipeline recovers", f"{what}: the first scan was never finished: {rig.run.counts()}")
         rig.come_to_rest(what)
         rig.stop()
