@@ -88,6 +88,7 @@ PROVOKED: dict[str, list[dict[str, Any]]] = {
     "_release": [{"fault": "status_503", "on": "quotes"}],
 }  # fmt: skip
 ASKED = ("_request", "_answer")  # of the supervisor, by a command line
+SCANNED = 3  # intents of the first scan
 FED = 3  # intents of the small workload: the same at every pass, so that a run which meets no fault must come
 BATCHES_A_PIPELINE = 6
 CONSOLE_CHARS = 4_000
@@ -256,13 +257,17 @@ def _on_its_own(tally: Tally, job: Workload, action: str, nth: int, warm: Path) 
         job.work(Turn(rig, job.points, action, nth, model))
         _note(rig, job.points, action, nth)
         rig.disarm()
-        # A workload may leave a halt behind when its fault did not come: then the operator is needed.
-        if job.scans and not rig.wait(lambda: rig.run.all_settled() or workloads.operated(rig), workloads.SETTLE_S):
+        # At rest is enough: a workload whose fault did not come may leave a halt behind, under which an intent waits.
+        if job.scans and not rig.wait(lambda: rig.run.all_settled() or _has_scanned(rig), workloads.SETTLE_S):
             rig.report("the pipeline recovers", f"{what}: the first scan was never finished: {rig.run.counts()}")
         rig.come_to_rest(what)
         rig.stop()
         if tally.findings:
             _show(rig, what)
+
+
+def _has_scanned(rig: Rig) -> bool:
+    return sum(rig.run.counts().values()) >= SCANNED and rig.at_rest()
 
 
 # ── what was met ────────────────────────────────────────────────────────────
