@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import multiprocessing
 import os
 import random
@@ -25,6 +24,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec import Struct, field
 
 from tests.chaos import disasters, rig, storm, sweep, zombie
 from tests.chaos.checker import Finding
@@ -66,8 +68,12 @@ def main() -> int:
         if asked.minutes is not None:
             _run(_storms(asked.minutes * 60, seed, warm), total)
         else:
-            Sweeping(seed, warm, time.time() + asked.sweep * 60, total).run(_disasters(seed, warm))
-            _measure_recovery(total)
+            swept = _swept(asked.resume)
+            begun = swept.next_action > 0 or swept.next_pass > 1
+            sweeping = Sweeping(seed, warm, time.time() + asked.sweep * 60, total, swept, asked.resume)
+            sweeping.run([] if begun else _disasters(seed, warm))
+            if not begun:
+                _measure_recovery(total)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if left := _left_behind():
@@ -83,6 +89,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, help="only storm, for about that long (0.5 and 60 both work)")
     parser.add_argument("--sweep", type=float, default=SWEEP_MINUTES, help="minutes that the sweep may take")
+    parser.add_argument(
+        "--resume", type=Path, help="file of a sweep that goes on where its time was over, made if missing"
+    )
     parser.add_argument("--api", choices=("platform", "trader"), help="over which API the broker is spoken to")
     parser.add_argument("--seed", type=int, help="of everything that is drawn; without it a new one")
     return parser.parse_args()
@@ -105,24 +114,57 @@ def _disasters(seed: int, warm: Path) -> list[Part]:
     ]
 
 
+class Swept(Struct):
+    """How far a sweep has come: the next round, and which (point, action) a whole run met no more."""
+
+    next_pass: int = 1
+    next_action: int = 0  # of `sweep.ACTIONS`
+    met: bool = False  # something of this pass
+    over: set[tuple[str, str]] = field(default_factory=set)
+
+
+def _swept(file: Path | None) -> Swept:
+    """Return what `file` says, or a beginning. Raises SystemExit for a file that is no such record."""
+    if file is None or not file.exists():
+        return Swept()
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Swept)
+    except msgspec.DecodeError as error:
+        raise SystemExit(f"{file} says not how far a sweep has come: {error}") from error
+
+
 class Sweeping:
     """The rounds of the sweep: an action at the n-th pass of all points that still meet it."""
 
-    def __init__(self, seed: int, warm: Path, end: float, total: Tally) -> None:
+    def __init__(
+        self, seed: int, warm: Path, end: float, total: Tally, swept: Swept, file: Path | None = None
+    ) -> None:  # fmt: skip
         self._dice = random.Random(seed)
         self._warm = warm
         self._end = end
         self._total = total
         self._wanted = sweep.all_names()
-        self._over: set[tuple[str, str]] = set()  # (point, action) that a whole run met no more
+        self._swept = swept
+        self._file = file
 
     def run(self, beside: list[Part]) -> None:
         """Sweep, the first round beside other parts, until the time is over or nothing is met any more."""
-        for nth in itertools.count(1):
-            met = [self._round(action, nth, beside if (action, nth) == (sweep.ACTIONS[0], 1) else [])
-                   for action in sweep.ACTIONS]  # fmt: skip
-            if not any(met) or time.time() >= self._end:
+        swept = self._swept
+        while True:
+            action, nth = sweep.ACTIONS[swept.next_action], swept.next_pass
+            count = self._round(action, nth, beside if (action, nth) == (sweep.ACTIONS[0], 1) else [])
+            if time.time() >= self._end:
+                _say(f"The time of the sweep is over in {action} at pass {nth}")
                 break
+            swept.met = swept.met or count > 0
+            swept.next_action = (swept.next_action + 1) % len(sweep.ACTIONS)
+            if swept.next_action == 0:
+                if not swept.met:
+                    _say(f"Nothing is met at pass {nth} any more: the sweep is at its end")
+                    break
+                swept.next_pass, swept.met = nth + 1, False
+            if self._file is not None:
+                self._file.write_bytes(msgspec.json.encode(swept))
         fired = [(point, action, nth) for point, action, nth, did in self._total.swept if did]
         deepest = {action: max((n for _, one, n in fired if one == action), default=0) for action in sweep.ACTIONS}
         depths = ", ".join(f"{action} up to pass {depth}" for action, depth in deepest.items())
@@ -131,7 +173,7 @@ class Sweeping:
 
     def _round(self, action: str, nth: int, beside: list[Part]) -> int:
         """Return how many points fired."""
-        wanted = [point for point in self._wanted if (point, action) not in self._over]
+        wanted = [point for point in self._wanted if (point, action) not in self._swept.over]
         if not beside and (not wanted or time.time() >= self._end):
             return 0
         first = len(self._total.swept)
@@ -141,9 +183,9 @@ class Sweeping:
         if nth == 1 and missed:
             _run(self._parts(sweep.one_by_one(missed), action, nth), self._total)
         tried, fired = {point for point, _, _, _ in self._total.swept[first:]}, self._fired(first)
-        self._over |= {(point, action) for point in tried - fired}
+        self._swept.over |= {(point, action) for point in tried - fired}
         if (action, nth) == (sweep.ACTIONS[0], 1):  # what a whole run with kill does not pass, no other action meets
-            self._over |= {(point, other) for point in tried - fired for other in sweep.ACTIONS}
+            self._swept.over |= {(point, other) for point in tried - fired for other in sweep.ACTIONS}
         fitting = len(wanted) if action != "drop" else len(points.droppable().intersection(wanted))
         never = f"; not met: {', '.join(sorted(tried - fired))}" if tried - fired else ""
         cut = "; cut by the time limit" if len(tried) < fitting else ""
