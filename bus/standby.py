@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from setproctitle import setproctitle
 
-from bus import garbage, logs, runtime, sockets
+from bus import codec, garbage, logs, runtime, sockets
 from bus.vocabulary import Role
 from config import load
 from config.settings import Settings
@@ -53,6 +53,7 @@ def wait_for_turn(role: Role, warm_up: Callable[[Settings], object]) -> bool:
     load.run_folder()
     warm_up(settings)
     sockets.warm_up()
+    codec.warm_up()
     garbage.settle(thoroughly=True)
     runtime.notify(STANDS_BY)
     turn = _read(descriptor)

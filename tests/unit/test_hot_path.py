@@ -20,6 +20,7 @@ from store.certificate import Gate
 from store.decisions import Refused
 from store.recovery import Registry
 from tests.kit.builders import a_beat, a_peer, a_propose, an_envelope
+from tests.kit.golden import INTENT
 from tests.kit.store import StoreHarness
 
 
@@ -52,6 +53,15 @@ def test_a_number_that_cannot_be_kept_is_found_wherever_it_stands(change: dict[s
 def test_every_field_that_is_not_text_is_looked_at_for_numbers() -> None:
     assert codec._names_of(messages.Release) == ("epoch", "retry_after_s")
     assert codec._names_of(messages.ReserveOrder) == ("epoch", "plan", "certificate")
+
+
+def test_after_the_warm_up_no_message_waits_for_a_look_at_its_type() -> None:
+    codec._names_of.cache_clear()
+    codec.warm_up()
+    known = codec._names_of.cache_info().misses
+    codec.decode_to_store(codec.encode(an_envelope(a_peer(Role.SCANNER), a_propose())))
+    codec.decode_from_store(codec.encode(messages.Execute(intent=INTENT, epoch=1)))
+    assert codec._names_of.cache_info().misses == known
 
 
 def test_work_goes_to_whoever_has_most_credit_until_all_is_used() -> None:
