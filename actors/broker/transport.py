@@ -57,7 +57,9 @@ def warm_up(broker: settings.Broker) -> None:
         async with httpcore.AsyncConnectionPool(network_backend=httpcore.AsyncMockBackend(said)) as pool:
             await pool.request("POST", "http://in-memory/", content=b"{}")
         answer = httpx.Response(200, headers=REHEARSED, content=b"{}")
-        async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: answer), trust_env=False) as client:
+        async with httpx.AsyncClient(
+            transport=httpx.MockTransport(lambda _: answer), follow_redirects=False, trust_env=False
+        ) as client:
             async with client.stream("POST", "http://in-memory/", headers={"Cookie": "a=b"}, content=b"{}") as response:
                 await response.aread()
 

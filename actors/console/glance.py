@@ -5,8 +5,8 @@ Reads the database only, so that both work with the pipeline down. Exit codes: t
 
 from __future__ import annotations
 
+import signal
 import sys
-import time
 from typing import Annotated
 
 import typer
@@ -44,14 +44,16 @@ def top(
 ) -> None:
     """Show `status` again and again, until Ctrl-C."""
     out = tables.console(sys.stdout)
+    # Ctrl-C waits for the next pause: as an exception it could come where Python only reports and drops it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         if out.is_terminal:
             with Live(console=out, screen=True, auto_refresh=False, transient=True) as live:
                 _look(out, every, times, live)
         else:
             _look(out, every, times, None)
-    except KeyboardInterrupt:
-        raise typer.Exit(ExitCode.OK) from None  # how it is meant to end
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _look(out: Console, every_s: float, times: int | None, live: Live | None) -> None:
@@ -63,9 +65,8 @@ def _look(out: Console, every_s: float, times: int | None, live: Live | None) ->
         else:
             live.update(shown, refresh=True)
         looks += 1
-        if looks == times:
+        if looks == times or signal.sigtimedwait({signal.SIGINT}, every_s):
             return
-        time.sleep(every_s)
 
 
 def _screen(out: Console) -> Text:
