@@ -45,6 +45,7 @@ class Turn:
         self._action = action
         self._nth = nth
         self._model = model
+        self._risen = 0
 
     def arm(self, *points: str) -> None:
         for point in points or self.points:
@@ -64,6 +65,11 @@ class Turn:
 
     def _left_of(self, wanted: tuple[str, ...]) -> int:
         return sum(not self.rig.run.fired(point) for point in wanted)
+
+    def rise(self) -> int:
+        """Return a few percent more than the last time."""
+        self._risen += 4
+        return self._risen
 
     def model(self) -> Model:
         if self._model is None:
@@ -261,6 +267,23 @@ def day_begun_by_the_executor(turn: Turn) -> None:
     turn.arm()
     turn.rig.start("--scale", "monitor=0")
     turn.wait(seconds=SETTLE_S / 2)
+
+
+def marks_told_by_the_executor(turn: Turn) -> None:
+    """The account rises while no monitor follows it: the executor finds a new highest value at its next look."""
+    turn.rig.start("--scale", "monitor=0")
+    turn.rig.wait(turn.rig.run.all_settled, SETTLE_S)
+    for point in turn.points:
+        turn.arm(point)
+        for _ in range(TRIES_MAX):
+            for order in turn.rig.histories().orders:
+                gain = order.plan.tp_price - order.plan.entry_price  # a part of it, so that no target is reached
+                bid = order.plan.entry_price + gain * turn.rise() / 100
+                turn.rig.broker("/paper/price", symbol=order.plan.broker_symbol, bid=str(round(bid, 5)), hold=True)
+            turn.rig.feed(1)
+            turn.wait(point)
+            if point not in turn.left():
+                break
 
 
 def overfilled(turn: Turn) -> None:
@@ -537,6 +560,7 @@ ALL: tuple[Workload, ...] = (
     crashing("monitor.after_raise_halt"),
     without_monitor(*told("executor.start_day", "before_send", "after_send")),
     without_monitor(*told("executor.start_day", "after_ack")),
+    *(Workload((point,), marks_told_by_the_executor, begins=False, wanted=5) for point in told("executor.raise_marks")),
     Workload(told("executor.raise_halt", "before_send", "after_send"), overfilled),
     Workload(told("executor.raise_halt", "after_ack"), overfilled),
     Workload(told("executor.report", "before_send"), overfilled),
