@@ -115,7 +115,8 @@ class Settler:
         until = max(self._clock.now(), clocks.parse(order.reserved_at)) + timedelta(seconds=HISTORY_MARGIN_S)
         closed = await self._client.closed_positions(since, until)
         reach("executor.after_look")
-        owned_ids = self._reader.owned_position_ids()
+        seen = {position.id for position in positions} | {row.id for row in closed}
+        owned_ids = self._reader.owned_position_ids(seen)  # of those only: all orders are many
         matched = reconcile.match(order, positions, closed, owned_ids)
         if accepted_id is None:
             return matched

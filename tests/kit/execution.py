@@ -117,8 +117,8 @@ class FakeReader:
     def __init__(self, owned: Iterable[str] = ()) -> None:
         self.owned = frozenset(owned)
 
-    def owned_position_ids(self) -> frozenset[str]:
-        return self.owned
+    def owned_position_ids(self, among: Iterable[str]) -> frozenset[str]:
+        return self.owned.intersection(among)
 
 
 @dataclass

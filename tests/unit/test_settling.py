@@ -204,10 +204,12 @@ async def test_position_of_the_baseline_is_not_the_order_however_equal() -> None
     assert isinstance(await settled(hands, order), Missing)
 
 
-async def test_position_of_another_intent_is_not_the_order_however_equal() -> None:
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_position_of_another_intent_is_not_the_order_however_equal(is_open: bool) -> None:
     hands = Hands(owned=("P-9",))
     order = an_order(hands)
-    hands.broker.positions = [its_position(hands)]
+    hands.broker.positions = [its_position(hands)] if is_open else []
+    hands.broker.rows = [] if is_open else [a_row_of(its_position(hands))]
     assert isinstance(await settled(hands, order), Missing)
 
 
