@@ -89,7 +89,7 @@ class Executor(actor.Actor):
     async def run(self) -> None:
         try:
             async with factory.account(self.settings.broker, self._password, self.clock, self._allowance) as client:
-                entry = asyncio.create_task(entering.enter(client, self._allowance, LOOK_READS), name="enter")
+                entry = await entering.begin(client, self._allowance, LOOK_READS)
                 try:
                     reader = await self._open_reader()
                     if reader is None:

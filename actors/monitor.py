@@ -62,8 +62,8 @@ class Monitor(actor.Actor):
     async def run(self) -> None:
         try:
             async with self._client, asyncio.TaskGroup() as jobs:
-                entry = entering.enter(self._client, self._allowance, 1 + REQUESTS_PER_POLL)
-                jobs.create_task(self._watch.run(asyncio.create_task(entry, name="enter")), name="watch")
+                entry = await entering.begin(self._client, self._allowance, 1 + REQUESTS_PER_POLL)
+                jobs.create_task(self._watch.run(entry), name="watch")
                 jobs.create_task(self._keep_house(), name="janitor")
         finally:
             await self._allowance.close()

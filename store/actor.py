@@ -38,7 +38,8 @@ TICK_S_MAX = 1.0
 QUARANTINE_MAX = 20  # frames kept aside
 PEERS_MAX = 1_000
 UNTOLD_MAX = 1_000  # arrows that may wait to be logged while messages arrive
-LOG_PAGES_QUIET = 500  # of 4 KB, from which the log is shortened as soon as nothing arrives
+QUIET_S = 0.02  # without a message: nobody is in the middle of something that waits for the store
+LOG_PAGES_QUIET = 500  # of 4 KB, from which the log is shortened as soon as it is quiet
 LOG_PAGES_MAX = 4_000  # and from which it is shortened whatever arrives: journal_size_limit is as much
 
 
@@ -87,8 +88,9 @@ class StoreActor:
         tick_s = min(TICK_S_MAX, self._settings.bus.dead_s / 4)  # a tick that comes late means that we slept
         next_tick_s = self._clock.monotonic()
         while not self._stopping:
-            wait_s = 0.0 if writer.untold else max(0.0, next_tick_s - self._clock.monotonic())
-            ready = self._poller.poll(int(wait_s * 1_000 + 1) if wait_s else 0)
+            has_upkeep = writer.untold or self._log_pages >= LOG_PAGES_QUIET
+            wait_s = max(0.0, next_tick_s - self._clock.monotonic())
+            ready = self._poller.poll(int((min(wait_s, QUIET_S) if has_upkeep else wait_s) * 1_000 + 1))
             self._look_for_the_end(ready, wakeup)
             batch = self._receive(inbox)
             is_due = self._clock.monotonic() >= next_tick_s

@@ -326,11 +326,12 @@ class DecisionStore:
     # ── plumbing ────────────────────────────────────────────────────────────
 
     def order_in_the_way(self) -> str | None:
-        """Return the intent of the oldest unresolved order when no other may be reserved beside it."""
+        """Return the intent of an unresolved order when no other may be reserved beside it."""
         rows = self._db.execute(
-            "SELECT intent_id FROM orders WHERE status IN ('reserved', 'unknown') LIMIT ?", (ORDERS_AT_ONCE,)
+            "SELECT intent_id FROM orders WHERE status IN ('reserved', 'unknown') LIMIT 1 OFFSET ?",
+            (ORDERS_AT_ONCE - 1,),
         ).fetchall()
-        return str(rows[0][0]) if len(rows) >= ORDERS_AT_ONCE else None
+        return str(rows[0][0]) if rows else None
 
     def _may(self, intent: TradeIntent, event: str) -> Status:
         target = states.target(event, intent.status)

@@ -7,10 +7,12 @@ the same answer and changes nothing. Nothing is returned for sending before it i
 from __future__ import annotations
 
 import collections
+import functools
 import itertools
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import apsw
 import msgspec
@@ -30,6 +32,9 @@ from store.daily import Summaries
 from store.decisions import STORE, DecisionStore, Refused
 from store.recovery import Changes, Lease, Registry
 from store.wallclock import WallClock
+
+if TYPE_CHECKING:
+    import loguru
 
 Send = tuple[Peer, FromStore]
 MOVES_TOLD_MAX = 16  # arrows that are logged one by one when there is time; of more the sum
@@ -107,7 +112,7 @@ class Writer:
         if envelopes:
             reach("store.after_commit")
         self._wall_clock.keep(now, now_s)
-        return self.sends
+        return _work_first(self.sends)
 
     def _look_at_the_clock(self, *, tick: bool) -> None:
         """Move what waits when the wall clock was set back, before anything is decided by it."""
@@ -128,7 +133,8 @@ class Writer:
     def log_moves(self) -> None:
         """Tell what was committed, one line an arrow; of many the sum, for a line takes longer than an arrow.
 
-        Nothing is lost with it: the journal has them all. Call while nothing arrives: no answer must wait for it.
+        Nothing is lost with it: the journal has them all. Call while it is quiet: no answer must wait for it. Each line
+        carries the moment of its arrow.
         """
         moves, self.decisions.journal.moves = self.decisions.journal.moves, []
         if len(moves) > MOVES_TOLD_MAX:
@@ -137,7 +143,7 @@ class Writer:
             logger.info("{} arrows, {} to {} of the journal: {}", len(moves), moves[0].seq, moves[-1].seq, told)
             return
         for move in moves:
-            logger.bind(intent_id=move.intent_id).info(
+            logger.bind(intent_id=move.intent_id).patch(functools.partial(_at, move.at)).info(
                 "{} -> {} ({}) by {}: {}",
                 move.from_status or "new", move.to_status, move.event, move.actor, move.reason,
             )  # fmt: skip
@@ -329,3 +335,14 @@ class Writer:
         names = record.__struct_fields__
         values = tuple(getattr(record, name) for name in names)
         self.db.execute(f"{verb} ({queries.columns(type(record))}) VALUES ({', '.join('?' * len(names))})", values)
+
+
+def _at(moment: str, record: loguru.Record) -> None:
+    """Give a line of the log the moment of what it tells, in the class that loguru formats."""
+    record["time"] = type(record["time"]).fromisoformat(moment).astimezone()
+
+
+def _work_first(sends: list[Send]) -> list[Send]:
+    """Return them with those first who are given work: others only learn what they know. Each one's own order stays."""
+    given = {peer.incarnation for peer, message in sends if isinstance(message, (messages.Analyse, messages.Execute))}
+    return sorted(sends, key=lambda send: send[0].incarnation not in given) if given else sends

@@ -89,6 +89,18 @@ def test_login_is_paid_from_one_grant_that_is_enough_for_what_follows() -> None:
     assert allowance.left == Block(reads=3)
 
 
+def test_question_for_requests_has_left_when_the_rest_of_the_start_begins() -> None:
+    allowance, asked = an_allowance()
+
+    async def start() -> bool:
+        entry = await entering.begin(cast("Account", Door(allowance)), allowance, 4)
+        assert len(asked) == 1, "what comes now may take long, and nothing of it waits"
+        return await entry
+
+    assert asyncio.run(start())
+    assert len(asked) == 1
+
+
 def test_login_that_is_left_is_ended_and_its_failure_is_nobodys() -> None:
     async def leave(*, fails: bool) -> bool:
         async def wait() -> bool:

@@ -21,7 +21,7 @@ from store.decisions import Refused
 from store.recovery import Registry
 from tests.kit.builders import a_beat, a_peer, a_propose, an_envelope
 from tests.kit.golden import INTENT
-from tests.kit.store import StoreHarness
+from tests.kit.store import StoreHarness, a_verdict
 
 
 def test_both_passes_of_an_hour_that_is_repeated_are_written_apart() -> None:
@@ -85,6 +85,37 @@ def test_a_large_commit_is_told_in_one_line_and_kept_whole() -> None:
     told = f"{count} arrows, 1 to {count} of the journal: {count} propose"
     assert [line.strip() for line in said] == [told]
     assert len(list(store.read.journal())) == count
+
+
+def test_a_line_about_an_arrow_carries_the_moment_of_the_arrow_however_late_it_is_told() -> None:
+    store, times = StoreHarness(), list[str]()
+    sink = logger.add(
+        lambda line: times.append(str(line).strip()), format="{time:YYYY-MM-DD!UTC}T{time:HH:mm:ss.SSS!UTC}Z"
+    )
+    try:
+        store.step(an_envelope(a_peer(Role.SCANNER), a_propose()))
+        store.clock.advance(60)
+        store.writer.log_moves()
+    finally:
+        logger.remove(sink)
+    assert times == [move.at for move in store.read.journal()]
+
+
+def test_whoever_is_given_work_hears_of_it_before_others_are_answered() -> None:
+    store, scanner, llm, executor = StoreHarness(), a_peer(Role.SCANNER), a_peer(Role.LLM), a_peer(Role.EXECUTOR)
+    store.beat(llm)
+    store.beat(executor)
+    sends = store.step(an_envelope(scanner, a_propose()))
+    assert [(peer, type(message)) for peer, message in sends] == [(llm, messages.Analyse), (scanner, messages.Ack)]
+    work = sends[0][1]
+    assert isinstance(work, messages.Analyse)
+    told = an_envelope(llm, a_verdict(work.intent))
+    sends = store.step(an_envelope(scanner, a_propose(bar_time="another")), told)
+    # The analyst's own messages keep their order: its verdict is answered before it is given the next intent.
+    assert [(peer.role, type(message)) for peer, message in sends] == [
+        (Role.LLM, messages.Ack), (Role.LLM, messages.Analyse), (Role.EXECUTOR, messages.Execute),
+        (Role.SCANNER, messages.Ack),
+    ]  # fmt: skip
 
 
 def test_rules_that_become_no_rules_halt_as_edited_ones_do(tmp_path: Path) -> None:
