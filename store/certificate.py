@@ -250,19 +250,25 @@ def worst_cents(found: Certificate, line: Line) -> tuple[int, int]:
 
 def _line_faults(line: Line, said: LossLine, found: Certificate) -> Iterator[str]:
     measured, worst = worst_cents(found, line)
+    if said.measured_on != line.measured_on:
+        yield f"{line.name}: measured on was {said.measured_on}; it is {line.measured_on}"
     pairs = (
         ("reference", said.reference_cents, line.reference_cents),
         ("amount", said.amount_cents, line.amount_cents),
         ("stop level", said.stop_cents, line.stop_cents),
-        ("measured on", said.measured_on, line.measured_on),
         ("measured", said.measured_cents, measured),
         ("worst case", said.worst_cents, worst),
     )
     for what, was, right in pairs:
         if was != right:
-            yield f"{line.name}: {what} was {was}; it is {right}"
+            yield f"{line.name}: {what} was {_money(was)}; it is {_money(right)}"
     if worst <= line.stop_cents:
         yield f"{line.name}: the worst case is {amount(worst)}; it must stay above {amount(line.stop_cents)}"
+
+
+def _money(cents: Decimal | int) -> str:
+    """Return an amount; what is no whole number of cents as it is."""
+    return amount(int(cents)) if cents == int(cents) else f"{cents} cents"
 
 
 def _unaccounted(found: Certificate, read: Reader) -> Iterator[str]:

@@ -22,6 +22,7 @@ from actors.console.tables import cell
 from bus.clock import SystemClock
 from bus.records import AccountDay, AccountMark, Attestation
 from bus.vocabulary import ExitCode
+from config import dollars
 from config.load import ConfigError
 from store import past
 
@@ -105,7 +106,7 @@ def _show_account(out: Console, found: Account, now: datetime) -> None:
     seen = found.room
     out.print(cell(f"account {seen.account_id} under {seen.rules}, {seen.currency}"))
     if seen.at is not None and seen.balance_cents is not None and seen.equity_cents is not None:
-        balance, equity = text.dollars(seen.balance_cents), text.dollars(seen.equity_cents)
+        balance, equity = dollars.amount(seen.balance_cents), dollars.amount(seen.equity_cents)
         out.print(cell(f"read {seen.at}, {text.age(seen.at, now)} ago: balance {balance}, equity {equity}"))
     for one in seen.unknown:
         out.print(cell(f"NOT KNOWN: {one}", "yellow"))
@@ -116,8 +117,8 @@ def _show_account(out: Console, found: Account, now: datetime) -> None:
         for limit in seen.limits:
             table.add_row(
                 cell(limit.name), cell(limit.level, tables.LEVEL_STYLES.get(limit.level, "green")),
-                f"{limit.used_percent}%", text.dollars(limit.loss_cents), text.dollars(limit.room_cents),
-                text.dollars(limit.stop_cents), text.dollars(limit.floor_cents),
+                f"{limit.used_percent}%", dollars.amount(limit.loss_cents), dollars.amount(limit.room_cents),
+                dollars.amount(limit.stop_cents), dollars.amount(limit.floor_cents),
             )  # fmt: skip
         out.print(table)
     out.print()
@@ -125,15 +126,15 @@ def _show_account(out: Console, found: Account, now: datetime) -> None:
         most = (
             "nothing is refused for it"
             if best.stop_cents is None
-            else f"no order above {text.dollars(best.stop_cents)}"
+            else f"no order above {dollars.amount(best.stop_cents)}"
         )
-        out.print(cell(f"best day ({best.scope}): {text.dollars(best.profit_cents)} today, {most}"))
+        out.print(cell(f"best day ({best.scope}): {dollars.amount(best.profit_cents)} today, {most}"))
     out.print(cell(f"requests {overview.budget_line(seen.budget)}, reset {seen.budget.resets_at}"))
     for day in found.days:
-        start, reference = text.dollars(day.start_balance_cents), text.dollars(day.reference_cents)
+        start, reference = dollars.amount(day.start_balance_cents), dollars.amount(day.reference_cents)
         out.print(cell(f"day {day.day} ({day.reset}) started with {start}, counted from {reference}"))
     for mark in found.marks:
-        out.print(cell(f"highest {mark.kind} {text.dollars(mark.value_cents)} at {mark.at}"))
+        out.print(cell(f"highest {mark.kind} {dollars.amount(mark.value_cents)} at {mark.at}"))
     if (word := found.attestation) is not None:
         out.print(cell(f"attested {word.at} by {word.operator}: {text.line(word.text, tables.CELL_CHARS_MAX)}"))
 
@@ -147,7 +148,7 @@ def _show_positions(out: Console, found: tuple[OpenPosition, ...], now: datetime
     for one in found:
         table.add_row(
             short[one.intent_id], cell(one.position_id), cell(one.symbol), one.side, str(one.volume),
-            str(one.entry_price), str(one.sl_price), str(one.tp_price or "-"), text.dollars(one.loss_cents),
+            str(one.entry_price), str(one.sl_price), str(one.tp_price or "-"), dollars.amount(one.loss_cents),
             text.age(one.opened_at, now),
         )  # fmt: skip
     out.print(table)

@@ -84,9 +84,9 @@ def show(out: Console, found: Overview, now: datetime, dead_s: float) -> None:
     if (sample := found.equity) is not None:
         out.print(
             cell(
-                f"account   balance {text.dollars(sample.balance_cents)}  equity {text.dollars(sample.equity_cents)}  "
-                f"loss today {text.dollars(sample.daily_loss_cents)}  level {sample.level} "
-                f"({text.age(sample.at, now)} ago)"
+                f"account   balance {dollars.amount(sample.balance_cents)}  "
+                f"equity {dollars.amount(sample.equity_cents)}  loss today {dollars.amount(sample.daily_loss_cents)}  "
+                f"level {sample.level} ({text.age(sample.at, now)} ago)"
             )
         )
     if found.today is not None:
@@ -107,8 +107,8 @@ def show(out: Console, found: Overview, now: datetime, dead_s: float) -> None:
 
 def room_line(one: room.LimitRoom) -> str:
     """Return a limit in one line: what is left of it, in money and percent."""
-    limit, left = text.dollars(one.limit_cents), text.dollars(one.room_cents)
-    return f"{one.name}: {left} of {limit} left, {one.used_percent}% used, floor {text.dollars(one.floor_cents)}"
+    limit, left = dollars.amount(one.limit_cents), dollars.amount(one.room_cents)
+    return f"{one.name}: {left} of {limit} left, {one.used_percent}% used, floor {dollars.amount(one.floor_cents)}"
 
 
 def budget_line(found: room.Budget) -> str:
@@ -122,7 +122,7 @@ def today_line(found: Today) -> str:
     said = f"{found.day}: {found.proposed} proposed, {found.opened} opened, {found.closed} closed"
     if not found.closed:
         return said
-    return f"{said} ({found.gained} gained, {found.lost} lost), net {text.dollars(found.net_profit_cents)}"
+    return f"{said} ({found.gained} gained, {found.lost} lost), net {dollars.amount(found.net_profit_cents)}"
 
 
 def show_workers(out: Console, workers: list[Worker], now: datetime, dead_s: float) -> None:

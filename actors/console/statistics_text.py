@@ -35,7 +35,7 @@ def _symbols(out: Console, found: Statistics) -> None:
     for line in (*found.symbols, found.total):
         table.add_row(
             _cell(line.symbol), str(line.intents), str(line.trades), str(line.closed), _share(line.won),
-            text.dollars(line.net_profit_cents), "-" if line.r.value is None else f"{line.r.value:+.2f}", _held(line),
+            dollars.amount(line.net_profit_cents), "-" if line.r.value is None else f"{line.r.value:+.2f}", _held(line),
         )  # fmt: skip
     out.print(table)
 

@@ -40,9 +40,3 @@ def age(since: str | None, now: datetime) -> str:
     if seconds < 7_200:
         return f"{seconds // 60}m"
     return f"{seconds // 3_600}h" if seconds < 172_800 else f"{seconds // 86_400}d"
-
-
-def dollars(cents: int) -> str:
-    """Return cents as an amount with thousands separators: `-1,234.05`. Integer arithmetic only."""
-    whole, part = divmod(abs(cents), 100)
-    return f"{'-' if cents < 0 else ''}{whole:,}.{part:02d}"

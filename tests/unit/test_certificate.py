@@ -251,6 +251,21 @@ def test_a_figure_that_does_not_add_up_refuses_and_halts(store: StoreHarness, ex
     assert ask(store, executor, intent, store.certificate()).outcome is Outcome.APPLIED, "the truth passes"
 
 
+@pytest.mark.parametrize(("by", "said"), [(1, "50,000.01"), (Decimal("0.5"), "5000000.5 cents")])
+def test_a_wrong_figure_is_told_as_money_and_a_part_of_a_cent_as_it_is(
+    store: StoreHarness, executor: Peer, by: Decimal, said: str
+) -> None:
+    intent = store.executing(executor)
+    truth = store.certificate()
+    line = truth.lines[-1]
+    lie = replace(line, amount_cents=5_000_000 + by)
+    refused(
+        store,
+        ask(store, executor, intent, replace(truth, lines=(*truth.lines[:-1], lie))),
+        f"amount was {said}; it is ",
+    )
+
+
 def test_an_open_intent_whose_position_is_nowhere_counts_with_its_order(store: StoreHarness, executor: Peer) -> None:
     first = store.opened(executor, "p1")
     intent = store.executing(executor, symbol="GBPUSD")

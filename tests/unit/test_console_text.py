@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from actors.console import text
 from bus import clock
+from config import dollars
 
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
 
@@ -64,4 +65,4 @@ def test_no_time_has_no_age(bad: str | None) -> None:
     ],
 )
 def test_money_is_exact(cents: int, shown: str) -> None:
-    assert text.dollars(cents) == shown
+    assert dollars.amount(cents) == shown
