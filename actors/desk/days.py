@@ -12,6 +12,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from actors.broker.reading import HISTORY_PIECE
 from actors.compliance import day as firm_day
 from actors.compliance import ledger
 from actors.compliance import marks as trailing
@@ -28,6 +29,8 @@ from store.queries import Reader
 SEEN_S = 10.0  # equity looked at so soon after the reset counts as that of the reset
 SLEPT_DAYS_MAX = 366  # further back nothing is rebuilt
 KEPT_DAYS = 1_500  # a year of days by four readings
+AHEAD = timedelta(days=2)  # of our clock: clocks differ, and one of them may be wrong
+AHEAD_MIN = timedelta(hours=12)
 
 
 class Asker(Protocol):
@@ -98,6 +101,15 @@ def history_since(rules: RuleSet, *, now: datetime, kept: Kept) -> datetime:
         moments.append(now - timedelta(days=SLEPT_DAYS_MAX) if mark is None else parse(mark.known_until))
         moments += [parse(base.starts_at) for base in _before_mark(kept, mark)]
     return max(min(moments) - trailing.ROW_SKEW, now - timedelta(days=SLEPT_DAYS_MAX))
+
+
+def history_until(since: datetime, now: datetime) -> datetime:
+    """Return up to when the history is read: beyond our now, for what is stamped later has happened all the same.
+
+    By two days; by less, down to half a day, where that spares a request: it is asked for in pieces.
+    """
+    room = HISTORY_PIECE - (now - since)
+    return now + (room if AHEAD_MIN <= room < AHEAD else AHEAD)
 
 
 def assess(

@@ -7,7 +7,7 @@ and the guard lets nothing pass that needs it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Protocol
 from zoneinfo import ZoneInfo
@@ -25,7 +25,6 @@ from actors.compliance.rulebook import RuleSet
 from actors.compliance.sizing import Costs
 from actors.desk import days
 from actors.desk.days import Asker, Days, Kept
-from actors.desk.settling import HISTORY_MARGIN_S
 from bus.clock import Clock, iso, parse
 from bus.records import AccountMark, Order, OrderPlan, TradeIntent
 from config import load
@@ -129,8 +128,7 @@ async def look(
     pending = await client.pending_orders()
     positions = await client.open_positions()
     balance = await client.balance()
-    # Clocks differ, and one of them may be wrong: what is stamped later than our now has happened all the same.
-    closed = await client.closed_positions(since, now + timedelta(seconds=HISTORY_MARGIN_S))
+    closed = await client.closed_positions(since, days.history_until(since, now))
     # Balance and history are joined: a close between the two would falsify what is made of both.
     again = await client.balance()
     instruments = await client.instruments(SESSION_AGE_S_MAX)

@@ -22,7 +22,7 @@ from actors.watch import ladder
 from actors.watch.halting import Halts
 from actors.watch.ladder import Standing
 from actors.watch.order import Order
-from actors.watch.scene import CLOCK_SKEW, Scene
+from actors.watch.scene import Scene
 from bus import messages
 from bus.clock import iso, parse
 from bus.failpoints import reach
@@ -159,7 +159,7 @@ class Limits:
     async def _read(self, since: datetime, balance: Balance) -> History:
         read_at_s = self._scene.clock.monotonic()
         try:
-            rows = await self._scene.client.closed_positions(since, self._scene.clock.now() + CLOCK_SKEW)
+            rows = await self._scene.client.closed_positions(since, days.history_until(since, self._scene.clock.now()))
             # A close between balance and history would falsify what is rebuilt from both.
             again = await self._scene.client.balance()
         except BrokerError as error:

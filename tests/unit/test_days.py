@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors.broker import reading
 from actors.compliance import day as firm_day
 from actors.compliance import drawdown
 from actors.desk import days
@@ -235,6 +236,24 @@ def test_history_is_asked_for_as_far_back_as_the_sleep_lasted() -> None:
     assert days.history_since(STATIC, now=NOW, kept=Kept(account_id=ACCOUNT_ID)) <= NOW - timedelta(days=30)
     # A mark that was never known needs the whole life of the account.
     assert days.history_since(CLOSED, now=NOW, kept=kept) == NOW - timedelta(days=366)
+
+
+@pytest.mark.parametrize(
+    ("back", "ahead", "requests"),
+    [
+        (timedelta(days=30, minutes=1), timedelta(hours=23, minutes=59), 1),  # the usual one: how long trades are held
+        (timedelta(days=1), timedelta(days=2), 1),
+        (timedelta(days=30, hours=11), timedelta(hours=13), 1),
+        (timedelta(days=30, hours=13), timedelta(days=2), 2),  # half a day is the least: clocks may be wrong
+        (timedelta(days=366), timedelta(days=2), 12),
+    ],
+)
+def test_history_is_asked_for_beyond_now_but_not_at_the_cost_of_a_request(
+    back: timedelta, ahead: timedelta, requests: int
+) -> None:
+    until = days.history_until(NOW - back, NOW)
+    assert until - NOW == ahead
+    assert len(reading.pieces(NOW - back, until)) == requests
 
 
 def test_sleep_of_more_than_a_year_begins_anew() -> None:
