@@ -104,9 +104,8 @@ class Bench:
 
     async def _work_of_executor(self, begin: int, killed_at: float) -> float:
         await self._propose()
-        await self._line(r"executor\.1 +Looked at the account", begin)
-        seen = self._console.rindex("Looked at the account")
-        return await self._line(r"\(take\) by executor\.1", seen)
+        looked_at = await self._line(r"executor\.1 +Looked at the account", begin)
+        return await self._line(r"\(take\) by executor\.1", begin, looked_at)
 
     async def _work_of_monitor(self, begin: int, killed_at: float) -> float:
         since = iso(datetime.fromtimestamp(killed_at, UTC))
@@ -139,17 +138,25 @@ class Bench:
     def _status(self) -> dict[str, control.ChildStatus]:
         return {child.name: child for child in client.children_of(client.Client(self._folder, 5.0).status())}
 
-    async def _line(self, pattern: str, begin: int) -> float:
-        """Wait for a line of the console after `begin`; return its time."""
+    async def _line(self, pattern: str, begin: int, after: float = 0.0) -> float:
+        """Wait for a line of the console after `begin`, of a later moment than `after`; return its time.
+
+        A line about an arrow carries the arrow's moment, and may stand behind lines about what came after it.
+        """
         wanted = re.compile(rf"^(\d\d):(\d\d):(\d\d\.\d+) .*{pattern}", re.MULTILINE)
+        midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
 
-        def look() -> re.Match[str] | None:
+        def look() -> float | None:
             self._read()
-            return wanted.search(self._console, begin)
+            found = (
+                midnight + int(hours) * 3_600 + int(minutes) * 60 + float(seconds)
+                for hours, minutes, seconds in wanted.findall(self._console, begin)
+            )
+            return next((at for at in found if at > after), None)
 
-        hours, minutes, seconds = (await self._until(look)).groups()  # type: ignore[union-attr]
-        midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-        return midnight.timestamp() + int(hours) * 3_600 + int(minutes) * 60 + float(seconds)
+        at = await self._until(look)
+        assert at is not None
+        return at
 
     def _read(self) -> None:
         with (self._run.folder / "console.log").open("rb") as file:
