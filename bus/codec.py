@@ -70,6 +70,8 @@ def _decode(decoder: msgspec.msgpack.Decoder[Any], frame: bytes) -> Any:
 
 def require_finite(value: Any) -> None:
     """Raise NotUnderstood when a number anywhere in a message is NaN, infinite or too large: msgpack carries them."""
+    if value is None or isinstance(value, str):
+        return
     if isinstance(value, int):
         if not -INTEGER_MAX <= value <= INTEGER_MAX:
             raise NotUnderstood(f"a number is too large: {value}")

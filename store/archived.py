@@ -14,7 +14,8 @@ from pathlib import Path
 import apsw
 
 from bus.records import Record, Transition
-from store.queries import ROWS_MAX, DatabaseRefused, Reader, columns, record_of
+from store.queries import ROWS_MAX, DatabaseRefused, Reader
+from store.rows import columns, record_of
 
 APPLICATION_ID = 0x50494C41  # "PILA": never taken for the decision store
 FOUND_MAX = 20

@@ -17,7 +17,8 @@ from bus import clock
 from bus.records import OrderPlan, Record
 from bus.vocabulary import OrderStatus, Status
 from store import states
-from store.queries import DatabaseRefused, Reader, columns, record_of
+from store.queries import DatabaseRefused, Reader
+from store.rows import columns, record_of
 
 PAGE_ROWS = 50
 PAGES_MAX = 2_000

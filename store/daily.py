@@ -15,8 +15,9 @@ from bus import clock
 from bus.alerting import Data
 from bus.records import AccountDay, EquitySample
 from config import dollars
-from store import halts, queries, results
+from store import halts, results
 from store.decisions import STORE
+from store.rows import columns, record_of
 
 if TYPE_CHECKING:
     from store.writer import Writer
@@ -49,8 +50,8 @@ class Summaries:
 def _due(writer: Writer) -> list[AccountDay]:
     """Return the ended days of the usual reading without a summary."""
     first = writer.gate.rules.readings[0]
-    rows = writer.db.execute(
-        f"SELECT {queries.columns(AccountDay)} FROM account_days d WHERE account_id = ?1 AND reset = ?2 "
+    found = writer.db.execute(
+        f"SELECT {columns(AccountDay)} FROM account_days d WHERE account_id = ?1 AND reset = ?2 "
         "AND ends_at <= ?3 AND ends_at > ?4 AND NOT EXISTS (SELECT 1 FROM alerts a WHERE a.event = ?5 "
         "AND a.data ->> '$.day' = d.day) AND (ends_at <= ?6 OR (SELECT count(*) FROM (SELECT 1 FROM equity_samples s "
         "WHERE s.at >= strftime('%Y-%m-%dT%H:%M:%fZ', d.ends_at, ?7) LIMIT ?8)) >= ?8) ORDER BY starts_at",
@@ -59,7 +60,7 @@ def _due(writer: Writer) -> list[AccountDay]:
             clock.iso(writer.now - UNSEEN), f"+{SETTLE.total_seconds():.0f} seconds", LOOKED_MIN,
         ),
     ).fetchall()  # fmt: skip
-    return [queries.record_of(AccountDay, row) for row in rows]
+    return [record_of(AccountDay, row) for row in found]
 
 
 def figures(writer: Writer, day: AccountDay) -> Data:
@@ -83,10 +84,10 @@ def figures(writer: Writer, day: AccountDay) -> Data:
 
 def _last_sample(writer: Writer, day: AccountDay) -> EquitySample | None:
     row = writer.db.execute(
-        f"SELECT {queries.columns(EquitySample)} FROM equity_samples WHERE at >= ? AND at < ? ORDER BY at DESC LIMIT 1",
+        f"SELECT {columns(EquitySample)} FROM equity_samples WHERE at >= ? AND at < ? ORDER BY at DESC LIMIT 1",
         (day.starts_at, day.ends_at),
     ).fetchone()
-    return queries.record_of(EquitySample, row) if row else None
+    return record_of(EquitySample, row) if row else None
 
 
 def _rooms(writer: Writer, sample: EquitySample) -> Data:

@@ -18,7 +18,7 @@ from bus import clock
 from bus.messages import Decide, Peer, PositionResult, Propose, ReserveOrder
 from bus.records import TradeIntent
 from bus.vocabulary import Role, Status
-from store import figures, intents, queries, states
+from store import figures, intents, states
 from store.journal import Journal
 from store.queries import Reader
 
@@ -29,7 +29,6 @@ STORE = Peer(Role.STORE, 1, "0" * 12)
 BATCH_MAX = 500
 ORDERS_AT_ONCE = 1  # what one order does to the account must be known before the next is judged
 SIGNAL_CHARS_MAX = 100_000
-_INTENT = queries.columns(TradeIntent)
 
 
 class Refused(Exception):
@@ -91,12 +90,8 @@ class DecisionStore:
 
     def claim_next_pending(self, worker: Peer, now: datetime) -> TradeIntent | None:
         """Claim the oldest pending intent that may be tried now for `worker`, with the next epoch; None without one."""
-        rows = self._db.execute(
-            f"SELECT {_INTENT} FROM intents WHERE status = 'pending' AND (not_before IS NULL OR not_before <= ?1) "
-            "AND (expires_at IS NULL OR expires_at > ?1) ORDER BY created_at, rowid LIMIT 1",
-            (clock.iso(now),),
-        ).fetchall()
-        return self.lease(queries.record_of(TradeIntent, rows[0]), "claim", worker, now) if rows else None
+        intent = self._next(Status.PENDING, now)
+        return self.lease(intent, "claim", worker, now) if intent else None
 
     def decide(self, intent: TradeIntent, verdict: Decide, by: Peer, now: datetime) -> None:
         """Record a verdict: ready_for_exec for BUY and SELL (SL and TP needed, in pips), cancelled for HOLD."""
@@ -150,13 +145,8 @@ class DecisionStore:
 
     def mark_executing(self, executor: Peer, now: datetime) -> TradeIntent | None:
         """Take the oldest intent that is ready for execution for `executor`, with the next epoch; None without one."""
-        rows = self._db.execute(
-            f"SELECT {_INTENT} FROM intents WHERE status = 'ready_for_exec' "
-            "AND (not_before IS NULL OR not_before <= ?1) AND (expires_at IS NULL OR expires_at > ?1) "
-            "ORDER BY created_at, rowid LIMIT 1",
-            (clock.iso(now),),
-        ).fetchall()
-        return self.lease(queries.record_of(TradeIntent, rows[0]), "take", executor, now) if rows else None
+        intent = self._next(Status.READY_FOR_EXEC, now)
+        return self.lease(intent, "take", executor, now) if intent else None
 
     def hand_over(self, intent: TradeIntent, executor: Peer, now: datetime) -> TradeIntent:
         """Give an executing intent whose order is unresolved to a new executor, which reconciles and never sends."""
@@ -271,23 +261,21 @@ class DecisionStore:
 
     def expire(self, now: datetime) -> int:
         """Cancel what waited past its `expires_at`. Returns how many, at most BATCH_MAX."""
-        rows = self._db.execute(
-            f"SELECT {_INTENT} FROM intents WHERE status IN ('pending', 'ready_for_exec') AND expires_at <= ? LIMIT ?",
-            (clock.iso(now), BATCH_MAX),
-        ).fetchall()
-        for row in rows:
-            intent = queries.record_of(TradeIntent, row)
+        found = self.read.select(
+            TradeIntent, "intents WHERE status IN ('pending', 'ready_for_exec') AND expires_at <= ? LIMIT ?",
+            clock.iso(now), BATCH_MAX,
+        )  # fmt: skip
+        for intent in found:
             self._end(intent, "expire", STORE, now, f"expired at {intent.expires_at} as {intent.status}")
-        return len(rows)
+        return len(found)
 
     def recycle_expired_claims(self, now: datetime) -> list[TradeIntent]:
         """Take back claims older than their `claim_ttl_minutes` by the wall clock. Returns them as they were."""
-        rows = self._db.execute(
-            f"SELECT {_INTENT} FROM intents WHERE status = 'claimed' "
-            "AND unixepoch(claim_ts) + 60 * claim_ttl_minutes <= ? LIMIT ?",
-            (int(now.timestamp()), BATCH_MAX),
-        ).fetchall()
-        found = [queries.record_of(TradeIntent, row) for row in rows]
+        found = self.read.select(
+            TradeIntent,
+            "intents WHERE status = 'claimed' AND unixepoch(claim_ts) + 60 * claim_ttl_minutes <= ? LIMIT ?",
+            int(now.timestamp()), BATCH_MAX,
+        )  # fmt: skip
         for intent in found:
             self.lose_lease(intent, f"held longer than {intent.claim_ttl_minutes} minutes", now)
         return found
@@ -324,6 +312,16 @@ class DecisionStore:
         return msgspec.structs.replace(intent, status=status, **columns)
 
     # ── plumbing ────────────────────────────────────────────────────────────
+
+    def _next(self, status: Status, now: datetime) -> TradeIntent | None:
+        """Return the oldest intent in this status that may be tried now."""
+        found = self.read.select(
+            TradeIntent,
+            "intents WHERE status = ?1 AND (not_before IS NULL OR not_before <= ?2) "
+            "AND (expires_at IS NULL OR expires_at > ?2) ORDER BY created_at, rowid LIMIT 1",
+            str(status), clock.iso(now),
+        )  # fmt: skip
+        return found[0] if found else None
 
     def order_in_the_way(self) -> str | None:
         """Return the intent of an unresolved order when no other may be reserved beside it."""

@@ -9,13 +9,11 @@ import apsw
 import msgspec
 
 from bus.records import TradeIntent
-from bus.vocabulary import Status
-from store import queries
+from store.rows import columns
 
-_COLUMNS = queries.columns(TradeIntent)
+_COLUMNS = columns(TradeIntent)
 _INSERT = f"INSERT INTO intents ({_COLUMNS}) VALUES ({', '.join('?' * len(TradeIntent.__struct_fields__))})"
-
-
+_STATUS = TradeIntent.__struct_fields__.index("status")
 _HOURS_MAX = 0xFFFF
 
 
@@ -30,8 +28,8 @@ def new_id(now: datetime) -> str:
 
 def insert(db: apsw.Connection | apsw.Cursor, intent: TradeIntent) -> None:
     """Write an intent's row. The database refuses one that exists, by id, key or position."""
-    # SQLite takes plain text, not an enumeration of it.
-    values = tuple(str(v) if isinstance(v, Status) else v for v in msgspec.structs.astuple(intent))
+    values = list(msgspec.structs.astuple(intent))
+    values[_STATUS] = str(intent.status)  # SQLite takes plain text, not an enumeration of it
     db.execute(_INSERT, values)
 
 

@@ -25,7 +25,6 @@ from bus.records import (
     Halt,
     LlmDay,
     Order,
-    OrderPlan,
     Record,
     TradeIntent,
     Transition,
@@ -35,6 +34,7 @@ from bus.vocabulary import Status
 from store import figures, states
 from store.connection import SQLITE_MIN, DatabaseRefused, NoDatabase, open_reader
 from store.figures import Figures, Opinion
+from store.rows import columns, order_of, record_of, selecting
 
 __all__ = [
     "Analysed",
@@ -44,34 +44,12 @@ __all__ = [
     "Opinion",
     "OrderVerdict",
     "Reader",
-    "columns",
-    "order_of",
-    "record_of",
     "sqlite_versions",
 ]
 
 R = TypeVar("R", bound=Record)
 ROWS_MAX = 10_000
 UNREADABLE = (apsw.Error, msgspec.ValidationError, msgspec.DecodeError)  # what a damaged database may raise
-
-
-def columns(kind: type[Record]) -> str:
-    """Return the column list of a record: its field names."""
-    return ", ".join(kind.__struct_fields__)
-
-
-def record_of(kind: type[R], row: tuple[Any, ...]) -> R:
-    """Return a row, selected with `columns(kind)`, as record."""
-    # Not strict: SQLite keeps a truth as 0 or 1.
-    return msgspec.convert(dict(zip(kind.__struct_fields__, row, strict=True)), kind, strict=False)
-
-
-def order_of(row: tuple[Any, ...]) -> Order:
-    """Return a row of orders, selected with `columns(Order)`, as record."""
-    found = dict(zip(Order.__struct_fields__, row, strict=True))
-    found["plan"] = msgspec.json.decode(found["plan"], type=OrderPlan)
-    found["baseline"] = tuple(json.loads(found["baseline"]))
-    return msgspec.convert(found, Order)
 
 
 def sqlite_versions() -> tuple[str, str]:
@@ -106,12 +84,13 @@ class Reader:
 
     def __init__(self, path: Path, *, older: bool = False) -> None:
         self._db = open_reader(path, older=older)
+        self._cursor = self._db.cursor()  # a new one each time costs a tenth of a statement
 
     @classmethod
     def over(cls, db: apsw.Connection) -> Reader:
         """Return a reader over a connection that is open already (the store's own)."""
         reader = cls.__new__(cls)
-        reader._db = db
+        reader._db, reader._cursor = db, db.cursor()
         return reader
 
     def close(self) -> None:
@@ -390,5 +369,5 @@ class Reader:
         return rows[0] if rows else None
 
     def _all(self, kind: type[R], tail: str, *given: Any) -> list[R]:
-        rows = self._db.execute(f"SELECT {columns(kind)} FROM {tail}", given).fetchall()
+        rows = self._cursor.execute(selecting(kind, tail), given).fetchall()
         return [record_of(kind, row) for row in rows]

@@ -12,7 +12,8 @@ import msgspec
 from msgspec import Struct
 
 from bus.records import EquitySample, Halt, OrderPlan, Record, Transition
-from store.queries import Reader, columns, record_of
+from store.queries import Reader
+from store.rows import columns, record_of
 
 LIVES = """
 SELECT t.intent_id, t.at, coalesce(i.symbol, t.payload ->> '$.symbol', ''),

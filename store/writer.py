@@ -24,13 +24,14 @@ from bus.messages import Ack, Beat, Envelope, FromStore, Peer
 from bus.records import AccountDay, AccountMark, EquitySample, Order, TradeIntent, Worker
 from bus.vocabulary import Outcome, Role, Status
 from config.settings import Bus, Llm, Store
-from store import alerts, commands, decisions, halts, queries
+from store import alerts, commands, decisions, halts
 from store import tallies as kept
 from store.certificate import Gate
 from store.commands import Stale
 from store.daily import Summaries
 from store.decisions import STORE, DecisionStore, Refused
 from store.recovery import Changes, Lease, Registry
+from store.rows import columns
 from store.wallclock import WallClock
 
 if TYPE_CHECKING:
@@ -334,7 +335,7 @@ class Writer:
     def insert(self, verb: str, record: Worker | AccountDay | AccountMark | EquitySample) -> None:
         names = record.__struct_fields__
         values = tuple(getattr(record, name) for name in names)
-        self.db.execute(f"{verb} ({queries.columns(type(record))}) VALUES ({', '.join('?' * len(names))})", values)
+        self.db.execute(f"{verb} ({columns(type(record))}) VALUES ({', '.join('?' * len(names))})", values)
 
 
 def _at(moment: str, record: loguru.Record) -> None:
