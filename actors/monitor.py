@@ -41,9 +41,7 @@ class Monitor(actor.Actor):
 
     def __init__(self, link: Link, settings: Settings, clock: Clock) -> None:
         super().__init__(link, settings, clock)
-        rules = rulebook.load(settings.compliance.rules)
-        for warning in rules.warnings(clock.now().date()):
-            logger.warning("Rule set {}: {}", rules.name, warning)
+        self._rules = rules = rulebook.load(settings.compliance.rules)
         self._allowance = Allowance(link.ask, clock, lambda: days.firm_days(rules, clock.now()), block=BLOCK)
         self._client = factory.account(settings.broker, password(settings), clock, self._allowance)
         self._watch = Watch(
@@ -63,6 +61,8 @@ class Monitor(actor.Actor):
         try:
             async with self._client, asyncio.TaskGroup() as jobs:
                 entry = await entering.begin(self._client, self._allowance, 1 + REQUESTS_PER_POLL)
+                for warning in self._rules.warnings(self.clock.now().date()):
+                    logger.warning("Rule set {}: {}", self._rules.name, warning)
                 jobs.create_task(self._watch.run(entry), name="watch")
                 jobs.create_task(self._keep_house(), name="janitor")
         finally:
