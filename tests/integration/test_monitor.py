@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from actors.broker.errors import Transient
 from actors.compliance.day import firm_days
+from actors.watch.poll import FAILED_AGAIN_S
 from bus import messages
 from bus.clock import iso
 from bus.messages import Peer
@@ -63,6 +66,34 @@ async def test_position_in_neither_list_is_looked_for_and_told_after_two_minutes
         room.client.hides_rows = False
         await found.round()
         assert found.status(intent_id) == Status.CLOSED
+
+
+async def test_login_of_a_start_that_failed_is_a_poll_that_failed_and_is_not_tried_twice_in_a_row(room: Room) -> None:
+    async def fail() -> bool:
+        raise Transient("POST /manager/mtr-login: connection refused")
+
+    with room.watched() as found:
+        _, intent_id = await room.buy_for_an_intent()
+        found.watch._entry = asyncio.create_task(fail())
+        before = room.client.looks
+        await found.round()
+        assert (found.watch.polls, room.client.looks) == (0, before), "nothing was asked after it"
+        assert found.interval_s() == FAILED_AGAIN_S
+        await found.round()
+        assert (found.watch.polls, room.client.looks) == (1, before + 1)
+        assert found.status(intent_id) == Status.OPENED
+
+
+async def test_first_poll_waits_for_the_login_that_is_under_way(room: Room) -> None:
+    let_in = asyncio.Event()
+    with room.watched() as found:
+        found.watch._entry = asyncio.create_task(let_in.wait())
+        before, poll = room.client.looks, asyncio.create_task(found.round())
+        await asyncio.wait((poll,), timeout=0.1)
+        assert (poll.done(), room.client.looks) == (False, before)
+        let_in.set()
+        await poll
+        assert (found.watch.polls, room.client.looks) == (1, before + 1)
 
 
 async def test_broker_that_does_not_answer_is_not_an_empty_account(room: Room) -> None:

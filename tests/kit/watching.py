@@ -48,8 +48,10 @@ class Wayward(BrokerClient):
     close_fails = 0
     said: Balance | None = None
     closes = 0
+    looks = 0  # at the positions
 
     async def open_positions(self) -> tuple[Position, ...]:
+        self.looks += 1
         if self.is_down:
             raise Transient("GET /open-positions: connection refused")
         found = await super().open_positions()
