@@ -38,7 +38,8 @@ TICK_S_MAX = 1.0
 QUARANTINE_MAX = 20  # frames kept aside
 PEERS_MAX = 1_000
 UNTOLD_MAX = 1_000  # arrows that may wait to be logged while messages arrive
-QUIET_S = 0.02  # without a message: nobody is in the middle of something that waits for the store
+TELL_S = 0.003  # without a message, after which arrows are logged: the next arrow of an intent mostly comes earlier
+SHORTEN_S = 0.02  # without a message, after which the log is shortened
 LOG_PAGES_QUIET = 500  # of 4 KB, from which the log is shortened as soon as it is quiet
 LOG_PAGES_MAX = 4_000  # and from which it is shortened whatever arrives: journal_size_limit is as much
 
@@ -88,9 +89,8 @@ class StoreActor:
         tick_s = min(TICK_S_MAX, self._settings.bus.dead_s / 4)  # a tick that comes late means that we slept
         next_tick_s = self._clock.monotonic()
         while not self._stopping:
-            has_upkeep = writer.untold or self._log_pages >= LOG_PAGES_QUIET
-            wait_s = max(0.0, next_tick_s - self._clock.monotonic())
-            ready = self._poller.poll(int((min(wait_s, QUIET_S) if has_upkeep else wait_s) * 1_000 + 1))
+            wait_s = min(self._rest_s(writer.untold), max(0.0, next_tick_s - self._clock.monotonic()))
+            ready = self._poller.poll(int(wait_s * 1_000 + 1))
             self._look_for_the_end(ready, wakeup)
             batch = self._receive(inbox)
             is_due = self._clock.monotonic() >= next_tick_s
@@ -103,15 +103,21 @@ class StoreActor:
                 self._forget_the_dead(writer)
             if batch or is_tick:
                 self._step(writer, batch, is_tick)
-            if not batch or writer.untold > UNTOLD_MAX:
-                writer.log_moves()  # whoever waits for an answer comes first
             if is_tick and all(isinstance(one.body, Beat) for one in batch):
                 archivist.rest(self._clock.now(), self._clock.monotonic())
-            if self._log_pages >= (LOG_PAGES_MAX if batch else LOG_PAGES_QUIET):
+            if writer.untold > (UNTOLD_MAX if batch else 0):
+                writer.log_moves()  # whoever waits for an answer comes first
+            elif self._log_pages >= (LOG_PAGES_MAX if batch else LOG_PAGES_QUIET):
                 self._shorten_log()
         writer.log_moves()
         runtime.notify("STOPPING=1")
         self._close(inbox)
+
+    def _rest_s(self, untold: int) -> float:
+        """Return how long nothing may come before the upkeep that is due is done."""
+        if untold:
+            return TELL_S
+        return SHORTEN_S if self._log_pages >= LOG_PAGES_QUIET else TICK_S_MAX
 
     def _receive(self, inbox: sockets.Socket) -> list[Envelope]:
         batch: list[Envelope] = []
