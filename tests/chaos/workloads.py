@@ -284,6 +284,8 @@ def marks_told_by_the_executor(turn: Turn) -> None:
             turn.wait(point)
             if point not in turn.left():
                 break
+    turn.rig.run.run("--scale", "monitor=1")  # the prices may have reached a target, and only it finds that
+    turn.rig.wanted += 1
 
 
 def overfilled(turn: Turn) -> None:
