@@ -34,8 +34,8 @@ accept: setup  ## decisions of a real small model and faults of another's server
 	@$(BIN)/python -m tests.accept.install
 	@$(BIN)/pytest tests/accept -s -rs
 
-chaos: setup  ## kill anything at any moment and check that nothing is lost (MINUTES=m: storms; SWEEP=m, RESUME=file goes on; SEED=n; API=trader)
-	@$(BIN)/python -m tests.chaos.run $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SWEEP),--sweep $(SWEEP)) $(if $(RESUME),--resume $(RESUME)) $(if $(SEED),--seed $(SEED)) $(if $(API),--api $(API))
+chaos: setup  ## kill anything at any moment and check that nothing is lost (MINUTES=m: storms; SWEEP=m, RESUME=file goes on; SEED=n; LANES=n; API=trader)
+	@$(BIN)/python -m tests.chaos.run $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SWEEP),--sweep $(SWEEP)) $(if $(RESUME),--resume $(RESUME)) $(if $(SEED),--seed $(SEED)) $(if $(LANES),--lanes $(LANES)) $(if $(API),--api $(API))
 
 soak: setup  ## live through a week in an hour under random kills, and audit each day (MINUTES=m; DAYS=d; SEED=n)
 	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(DAYS),--days $(DAYS)) $(if $(SEED),--seed $(SEED))

@@ -35,7 +35,7 @@ from tests.chaos.workloads import TRADER
 from tests.kit import leftovers, pipeline, points
 
 SEEDS = Path(__file__).with_name("seeds.txt")
-LANES = 3  # a pipeline waits more than it computes: three keep two cores busy
+LANES = 3  # pipelines beside each other: they wait more than they compute
 SWEEP_MINUTES = 7.0  # of the default run, disasters included
 KILLS_MEASURED = 3
 MEASURE_S = 180.0
@@ -66,11 +66,12 @@ def main() -> int:
         _say(f"Seed {seed}; the same again: make chaos SEED={seed}{minutes}")
         warm = rig.warm_models(folder)
         if asked.minutes is not None:
-            _run(_storms(asked.minutes * 60, seed, warm), total)
+            _run(_storms(asked.minutes * 60, seed, warm, asked.lanes), total, asked.lanes)
         else:
             swept = _swept(asked.resume)
             begun = swept.next_action > 0 or swept.next_pass > 1
-            sweeping = Sweeping(seed, warm, time.time() + asked.sweep * 60, total, swept, asked.resume)
+            end = time.time() + asked.sweep * 60
+            sweeping = Sweeping(seed, warm, end, total, swept, asked.resume, lanes=asked.lanes)
             sweeping.run([] if begun else _disasters(seed, warm))
             if not begun:
                 _measure_recovery(total)
@@ -86,12 +87,13 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.run", description=__doc__)
     parser.add_argument("--minutes", type=float, help="only storm, for about that long (0.5 and 60 both work)")
     parser.add_argument("--sweep", type=float, default=SWEEP_MINUTES, help="minutes that the sweep may take")
     parser.add_argument(
         "--resume", type=Path, help="file of a sweep that goes on where its time was over, made if missing"
     )
+    parser.add_argument("--lanes", type=int, choices=range(1, 17), default=LANES, help="pipelines beside each other")
     parser.add_argument("--api", choices=("platform", "trader"), help="over which API the broker is spoken to")
     parser.add_argument("--seed", type=int, help="of everything that is drawn; without it a new one")
     return parser.parse_args()
@@ -137,7 +139,7 @@ class Sweeping:
     """The rounds of the sweep: an action at the n-th pass of all points that still meet it."""
 
     def __init__(
-        self, seed: int, warm: Path, end: float, total: Tally, swept: Swept, file: Path | None = None
+        self, seed: int, warm: Path, end: float, total: Tally, swept: Swept, file: Path | None = None, *, lanes: int
     ) -> None:  # fmt: skip
         self._dice = random.Random(seed)
         self._warm = warm
@@ -146,6 +148,7 @@ class Sweeping:
         self._wanted = sweep.all_names()
         self._swept = swept
         self._file = file
+        self._lanes = lanes
 
     def run(self, beside: list[Part]) -> None:
         """Sweep, the first round beside other parts, until the time is over or nothing is met any more."""
@@ -178,10 +181,10 @@ class Sweeping:
             return 0
         first = len(self._total.swept)
         # First what has no time limit of its own: the whole run must end in time.
-        _run([*beside, *self._parts(sweep.plan(wanted, action, self._dice), action, nth)], self._total)
+        _run([*beside, *self._parts(sweep.plan(wanted, action, self._dice), action, nth)], self._total, self._lanes)
         missed = {point for point, _, _, _ in self._total.swept[first:]} - self._fired(first)
         if nth == 1 and missed:
-            _run(self._parts(sweep.one_by_one(missed), action, nth), self._total)
+            _run(self._parts(sweep.one_by_one(missed), action, nth), self._total, self._lanes)
         tried, fired = {point for point, _, _, _ in self._total.swept[first:]}, self._fired(first)
         self._swept.over |= {(point, action) for point in tried - fired}
         if (action, nth) == (sweep.ACTIONS[0], 1):  # what a whole run with kill does not pass, no other action meets
@@ -213,18 +216,18 @@ def _measure_recovery(total: Tally) -> None:
         total.findings.append(Finding("recovery can be measured", "illegal", done.stderr[-2_000:]))
 
 
-def _storms(seconds: float, seed: int, warm: Path) -> list[Part]:
+def _storms(seconds: float, seed: int, warm: Path, lanes: int) -> list[Part]:
     """Cut the time into episodes on fresh pipelines: a seed that fails is then short to run again."""
-    lanes = 1 if seconds < 2 * EPISODE_S else LANES
+    lanes = 1 if seconds < 2 * EPISODE_S else lanes
     count = max(1, round(seconds * lanes / EPISODE_S)) if seconds > EPISODE_S else 1
     length = seconds * lanes / count
     return [("storm", storm.episode, (warm, seed + number, length)) for number in range(count)]
 
 
-def _run(parts: list[Part], total: Tally) -> None:
+def _run(parts: list[Part], total: Tally, lanes: int) -> None:
     """Run the parts beside each other and add up what they did."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(LANES, len(parts)), mp_context=context) as pool, _ended_with_us(pool):
+    with ProcessPoolExecutor(min(lanes, len(parts)), mp_context=context) as pool, _ended_with_us(pool):
         asked: dict[Future[Tally], str] = {pool.submit(work, *given): name for name, work, given in parts}
         for done in as_completed(asked):
             if (failed := done.exception()) is not None:
