@@ -181,7 +181,11 @@ class Sweeping:
             return 0
         first = len(self._total.swept)
         # First what has no time limit of its own: the whole run must end in time.
-        _run([*beside, *self._parts(sweep.plan(wanted, action, self._dice), action, nth)], self._total, self._lanes)
+        _run(
+            [*beside, *self._parts(sweep.plan(wanted, action, self._dice, self._lanes), action, nth)],
+            self._total,
+            self._lanes,
+        )
         missed = {point for point, _, _, _ in self._total.swept[first:]} - self._fired(first)
         if nth == 1 and missed:
             _run(self._parts(sweep.one_by_one(missed), action, nth), self._total, self._lanes)

@@ -108,12 +108,15 @@ def all_names() -> list[str]:
     return sorted([*names(), *operators])
 
 
-def plan(wanted: Iterable[str], action: str, dice: random.Random) -> list[Job]:
-    """Return jobs that lead to these points, in an order that is drawn: what a time limit cuts off then varies."""
+def plan(wanted: Iterable[str], action: str, dice: random.Random, lanes: int = 1) -> list[Job]:
+    """Return jobs that lead to these points, in an order that is drawn: what a time limit cuts off then varies.
+
+    Of the last few points each of `lanes` pipelines gets its share.
+    """
     fitting = {name for name in wanted if action != "drop" or name in points.droppable()}
     found: list[Job] = list(workloads.iterate(fitting))
     batches = _batches(sorted(fitting - {point for one in workloads.ALL for point in one.points}), dice)
-    found += _grouped(batches)
+    found += _grouped(batches, lanes)
     dice.shuffle(found)
     return found
 
@@ -126,9 +129,9 @@ def one_by_one(missed: Iterable[str]) -> list[Job]:
     return [*alone, *_grouped([(name,) for name in others])]
 
 
-def _grouped(batches: list[Batch]) -> list[tuple[Batch, ...]]:
+def _grouped(batches: list[Batch], lanes: int = 1) -> list[tuple[Batch, ...]]:
     """Return the batches as they share pipelines."""
-    size = BATCHES_A_PIPELINE
+    size = min(BATCHES_A_PIPELINE, max(1, -(-len(batches) // lanes)))
     return [tuple(batches[begin : begin + size]) for begin in range(0, len(batches), size)]
 
 
