@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import multiprocessing
 import os
 import random
@@ -46,6 +47,8 @@ REPLAYS_MAX = 2
 EPISODE_S = 150.0
 ALL_AT_ONCE = 50
 LEAVE_S = 5.0
+LOOPS_MAX = 120  # (point, action) that are left: then they are loops, and what is waited for is the slowest of a round
+LOOP_PASSES = 4  # that are taken at once of these
 ALL_AT_ONCE_S = 240.0
 
 Part = tuple[str, Callable[..., Tally], tuple[Any, ...]]
@@ -155,17 +158,20 @@ class Sweeping:
         swept = self._swept
         while True:
             action, nth = sweep.ACTIONS[swept.next_action], swept.next_pass
-            count = self._round(action, nth, beside if (action, nth) == (sweep.ACTIONS[0], 1) else [])
+            if in_loops := swept.next_action == 0 and nth > 1 and len(self._left()) <= LOOPS_MAX:
+                swept.met = self._loops(nth) > 0
+            else:
+                count = self._round(action, nth, beside if (action, nth) == (sweep.ACTIONS[0], 1) else [])
+                swept.met = swept.met or count > 0
             if time.time() >= self._end:
                 _say(f"The time of the sweep is over in {action} at pass {nth}")
                 break
-            swept.met = swept.met or count > 0
-            swept.next_action = (swept.next_action + 1) % len(sweep.ACTIONS)
+            swept.next_action = 0 if in_loops else (swept.next_action + 1) % len(sweep.ACTIONS)
             if swept.next_action == 0:
                 if not swept.met:
                     _say(f"Nothing is met at pass {nth} any more: the sweep is at its end")
                     break
-                swept.next_pass, swept.met = nth + 1, False
+                swept.next_pass, swept.met = nth + (LOOP_PASSES if in_loops else 1), False
             if self._file is not None:
                 self._file.write_bytes(msgspec.json.encode(swept))
         fired = [(point, action, nth) for point, action, nth, did in self._total.swept if did]
@@ -174,6 +180,34 @@ class Sweeping:
         reached = len({point for point, _, _ in fired})
         _say(f"Swept {reached} of {len(self._wanted)} points: {len(fired)} faults; {depths}")
 
+    def _left(self) -> list[tuple[str, str]]:
+        """Return which (point, action) were met whenever they were tried."""
+        droppable = points.droppable()
+        return [
+            (point, action)
+            for point, action in itertools.product(self._wanted, sweep.ACTIONS)
+            if (point, action) not in self._swept.over and (action != "drop" or point in droppable)
+        ]
+
+    def _loops(self, nth: int) -> int:
+        """Take several passes of all actions beside each other; return how often a point fired."""
+        parts, left = list[Part](), self._left()
+        for at, action in itertools.product(range(nth, nth + LOOP_PASSES), sweep.ACTIONS):
+            wanted = [point for point, other in left if other == action]
+            parts += self._parts(sweep.plan(wanted, action, self._dice), action, at)
+        first = len(self._total.swept)
+        _run(parts, self._total, self._lanes)
+        done = self._total.swept[first:]
+        missed = {(point, action) for point, action, _, did in done if not did}
+        self._swept.over |= missed
+        fired = sum(did for *_, did in done)
+        never = (
+            f"; met no more: {', '.join(sorted(f'{point} ({action})' for point, action in missed))}" if missed else ""
+        )
+        cut = "; cut by the time limit" if len(done) < LOOP_PASSES * len(left) else ""
+        _say(f"[sweep: passes {nth} to {nth + LOOP_PASSES - 1} of {len(left)} loops] fired {fired} times{never}{cut}")
+        return fired
+
     def _round(self, action: str, nth: int, beside: list[Part]) -> int:
         """Return how many points fired."""
         wanted = [point for point in self._wanted if (point, action) not in self._swept.over]
@@ -181,11 +215,8 @@ class Sweeping:
             return 0
         first = len(self._total.swept)
         # First what has no time limit of its own: the whole run must end in time.
-        _run(
-            [*beside, *self._parts(sweep.plan(wanted, action, self._dice, self._lanes), action, nth)],
-            self._total,
-            self._lanes,
-        )
+        parts = self._parts(sweep.plan(wanted, action, self._dice, self._lanes), action, nth)
+        _run([*beside, *parts], self._total, self._lanes)
         missed = {point for point, _, _, _ in self._total.swept[first:]} - self._fired(first)
         if nth == 1 and missed:
             _run(self._parts(sweep.one_by_one(missed), action, nth), self._total, self._lanes)
