@@ -261,6 +261,8 @@ def _storms(seconds: float, seed: int, warm: Path, lanes: int) -> list[Part]:
 
 def _run(parts: list[Part], total: Tally, lanes: int) -> None:
     """Run the parts beside each other and add up what they did."""
+    if not parts:
+        return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(lanes, len(parts)), mp_context=context) as pool, _ended_with_us(pool):
         asked: dict[Future[Tally], str] = {pool.submit(work, *given): name for name, work, given in parts}
