@@ -61,12 +61,16 @@ class Monitor(actor.Actor):
         try:
             async with self._client, asyncio.TaskGroup() as jobs:
                 entry = await entering.begin(self._client, self._allowance, 1 + REQUESTS_PER_POLL)
-                for warning in self._rules.warnings(self.clock.now().date()):
-                    logger.warning("Rule set {}: {}", self._rules.name, warning)
+                self.warn_of_the_rules()  # while the store is asked
                 jobs.create_task(self._watch.run(entry), name="watch")
                 jobs.create_task(self._keep_house(), name="janitor")
         finally:
             await self._allowance.close()
+
+    def warn_of_the_rules(self) -> None:
+        """Say what is doubtful of the rule set: its age, and what nobody has confirmed."""
+        for warning in self._rules.warnings(self.clock.now().date()):
+            logger.warning("Rule set {}: {}", self._rules.name, warning)
 
     async def _keep_house(self) -> None:
         """Begin the upkeep once the account was looked at: that must not wait for a sweep's commit."""

@@ -36,7 +36,10 @@ async def test_only_what_was_ordered_is_closed_once_and_its_intent_ends(room: Ro
         by_hand = await room.buy("0.10")
         await found.round()
         order(room, intent_id)
+        granted = len(room.store.sent(messages.GrantRequests))
         await found.round()
+        asked = room.store.sent(messages.GrantRequests)[granted:]
+        assert asked and {one.purpose for one in asked} == {"flatten"}, asked
         await found.round()
         assert await open_ids(room) == {kept, by_hand}
         assert (found.status(intent_id), found.status(other)) == (Status.CLOSED, Status.OPENED)
@@ -45,7 +48,6 @@ async def test_only_what_was_ordered_is_closed_once_and_its_intent_ends(room: Ro
         (told,) = room.store.sent(messages.PositionClosed)
         assert (told.position_id, told.intent_id) == (wanted, intent_id)
         assert found.halts() == []  # trading goes on
-        assert all(one.purpose == "flatten" for one in room.store.sent(messages.GrantRequests)[-1:])
 
 
 async def test_it_is_done_at_once_and_not_at_the_next_cadence(room: Room) -> None:

@@ -192,7 +192,7 @@ def test_monitor_warns_at_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     sink = logger.add(lambda message: said.append(str(message)), level="WARNING")
     try:
-        Monitor(cast("Link", FakeLink()), load.settings(), SystemClock())
+        Monitor(cast("Link", FakeLink()), load.settings(), SystemClock()).warn_of_the_rules()
     finally:
         logger.remove(sink)
     assert any("Rule set e8-signature-50k: checked last on 2026-02-16" in one for one in said)
