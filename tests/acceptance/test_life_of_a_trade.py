@@ -53,6 +53,7 @@ def test_honcho_start_ctrl_c_and_start_again_opens_nothing_twice() -> None:
         run.start("start", command="honcho")
         run.eventually(lambda: "Skipped the scan" in run.console(), 30)
         run.eventually(run.all_settled)
+        run.eventually(lambda: "Rule set test-rules: confidence is low" in run.console())  # by the monitor
         with run.reader() as reader:
             assert reader.store_epoch() == 2
         assert run.positions() == before
