@@ -21,6 +21,7 @@ from actors.compliance.day import FirmDay
 from actors.compliance.ledger import ClosedRow, OpenRow, Past
 from actors.compliance.money import amount
 from actors.compliance.rulebook import Moment, RuleSet
+from actors.desk.settling import HISTORY_MARGIN_S
 from bus import messages
 from bus.clock import iso, parse
 from bus.records import AccountDay, AccountMark
@@ -29,7 +30,7 @@ from store.queries import Reader
 SEEN_S = 10.0  # equity looked at so soon after the reset counts as that of the reset
 SLEPT_DAYS_MAX = 366  # further back nothing is rebuilt
 KEPT_DAYS = 1_500  # a year of days by four readings
-AHEAD = timedelta(days=2)  # of our clock: clocks differ, and one of them may be wrong
+AHEAD = timedelta(seconds=HISTORY_MARGIN_S)
 AHEAD_MIN = timedelta(hours=12)
 
 
