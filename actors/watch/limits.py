@@ -1,7 +1,8 @@
 """How far each loss limit is used up, by every reading of the day, and what follows from that. Library of the monitor.
 
-Reads the broker's history only when the balance is not explained by what is known. Where the account's truth is in
-doubt it halts and closes nothing: closing by wrong figures would be a wrong trade.
+Reads the broker's history only when the balance is not explained by what is known, and after a start once a first look
+has been judged by the store's days: a limit that is passed must not wait for it. Where the account's truth is in doubt
+it halts and closes nothing: closing by wrong figures would be a wrong trade.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Limits:
         self._halts = halts
         self._ladder = ladder.Ladder()
         self._history: History | None = None
+        self._is_first = True
         self._reads_in_vain = 0
         self._unexplained_since_s: float | None = None
         self._marks_told_s = float("-inf")
@@ -126,19 +128,23 @@ class Limits:
         kept = days.kept(reader, self._scene.account_id)
         now = self._scene.clock.now()
         since = days.history_since(self._scene.rules, now=now, kept=kept)
+        is_first, self._is_first = self._is_first, False
+        if is_first and not (found := self._assess(reader, positions, balance, _unread(since))).unknown:
+            self.again_s = 0.0  # the store knows every start: what the history adds comes with the next look, at once
+            return found
         if self._history is None or self._history.since > since:
             self._history = await self._read(since, balance)
-        found = self._assess(reader, positions, balance)
+        found = self._assess(reader, positions, balance, self._history)
         is_known = found.unexplained_cents == 0 and found.record is None and not found.unknown
         if not is_known and self._may_read_again(balance):
             self._history = await self._read(since, balance)
-            found = self._assess(reader, positions, balance)
+            found = self._assess(reader, positions, balance, self._history)
         if found.unexplained_cents == 0 and not found.unknown:
             self._reads_in_vain = 0
         else:
             self.again_s = self._wait_s()
         if found.record is not None and await self._record(found):
-            found = self._assess(reader, positions, balance)
+            found = self._assess(reader, positions, balance, self._history)
         await self._doubtful_balance(reader, balance, found.unexplained_cents)
         return found
 
@@ -164,7 +170,7 @@ class Limits:
             again = await self._scene.client.balance()
         except BrokerError as error:
             logger.warning("The history cannot be read; going by what is known: {}", error)
-            return History(rows=(), since=since, read_at_s=read_at_s, balance_cents=0, is_settled=False)
+            return _unread(since, read_at_s)
         return History(
             rows=rows,
             since=since,
@@ -173,9 +179,8 @@ class Limits:
             is_settled=again.balance_cents == balance.balance_cents,
         )
 
-    def _assess(self, reader: Reader, positions: tuple[Position, ...], balance: Balance) -> Days:
-        assert self._history is not None
-        seen = {position.id for position in positions} | {row.id for row in self._history.rows}
+    def _assess(self, reader: Reader, positions: tuple[Position, ...], balance: Balance, history: History) -> Days:
+        seen = {position.id for position in positions} | {row.id for row in history.rows}
         return days.assess(
             self._scene.rules,
             kept=days.kept(reader, self._scene.account_id),
@@ -183,9 +188,9 @@ class Limits:
             balance_cents=balance.balance_cents,
             equity_cents=balance.equity_cents,
             positions=positions,
-            closed=self._history.rows,
-            since=self._history.since,
-            is_settled=self._history.is_settled,
+            closed=history.rows,
+            since=history.since,
+            is_settled=history.is_settled,
             is_complete=all(intent.position_id in seen for intent in reader.active_positions()),
         )
 
@@ -270,3 +275,8 @@ class Limits:
 
     def _today(self, now: datetime) -> str:
         return firm_days.firm_days(self._scene.rules, now)[0].day
+
+
+def _unread(since: datetime, read_at_s: float = 0.0) -> History:
+    """Return a history that says nothing: what is assessed with it is what the store knows."""
+    return History(rows=(), since=since, read_at_s=read_at_s, balance_cents=0, is_settled=False)

@@ -18,29 +18,17 @@ from bus.clock import iso
 from bus.messages import Peer
 from bus.records import AccountDay
 from bus.vocabulary import Role, Status
-from tests.kit import desk, watching
+from tests.kit import watching
 from tests.kit.compliance import the_rules
 from tests.kit.desk import Shifted
 from tests.kit.eventually import eventually_async
-from tests.kit.watching import NOON, Room, Watched
+from tests.kit.watching import NOON, Room
 
 
 @pytest.fixture
 async def room(tmp_path: Path) -> AsyncIterator[Room]:
     async with watching.a_room(tmp_path) as found:
         yield found
-
-
-def start_days(room: Room, found: Watched, start_balance_cents: int) -> None:
-    """Have the store know what today started with, by every reading of the reset."""
-    for day in firm_days(found.rules, room.clock.now()):
-        kept = AccountDay(
-            account_id="PAPER-1", day=day.day, reset=day.reset, starts_at=iso(day.starts_at), ends_at=iso(day.ends_at),
-            start_balance_cents=start_balance_cents, reference_cents=start_balance_cents,
-            initial_balance_cents=5_000_000, created_at=iso(room.clock.now()),
-        )  # fmt: skip
-        ack = room.store.apply(desk.MONITOR, messages.StartDay(day=kept))
-        assert ack.outcome == "applied", ack
 
 
 # ── what must not be concluded ──────────────────────────────────────────────
@@ -265,7 +253,7 @@ async def test_maximum_limit_halts_until_the_operator_lifts_it(room: Room) -> No
 async def test_lifted_halt_whose_level_still_stands_is_raised_again(room: Room) -> None:
     with room.watched() as found:
         await room.buy_for_an_intent(volume="5.00")
-        start_days(room, found, 4_700_000)
+        room.start_days(found.rules, 4_700_000)
         room.price("1.09300")
         await found.round()
         assert found.halts() == [("hard", "max_drawdown")]
@@ -326,7 +314,8 @@ async def test_profit_beyond_the_best_day_level_is_taken(room: Room) -> None:
 async def test_deposit_is_no_profit_of_the_day_but_puts_the_account_in_doubt(room: Room) -> None:
     with room.watched() as found:
         await room.buy_for_an_intent()
-        start_days(room, found, 4_800_000)
+        room.start_days(found.rules, 4_800_000)
+        await found.round()  # the first look goes by the store's days alone
         await found.round()
         assert found.halts() == []  # a row of the history may still be missing
         room.clock.ahead_s = 119.0
@@ -342,7 +331,8 @@ async def test_after_a_deposit_the_operators_word_for_the_next_day_brings_the_ac
     pilot = Peer(Role.PILOT, 1, "eeeeeeeeeeee")
     with room.watched() as found:
         await room.client.balance()
-        start_days(room, found, 4_800_000)  # 2,000.00 came in since
+        room.start_days(found.rules, 4_800_000)  # 2,000.00 came in since
+        await found.round()
         await found.round()
         room.clock.ahead_s = 121.0
         await found.round()

@@ -12,7 +12,6 @@ import pytest
 from actors.compliance import rulebook
 from bus import messages
 from bus.vocabulary import Status
-from config import load
 from tests.kit import desk, watching
 from tests.kit.compliance import a_balance, the_rules
 from tests.kit.watching import Room, Watched, with_changes
@@ -320,9 +319,7 @@ async def test_rules_without_a_flat_time_close_nothing_on_a_friday(tmp_path: Pat
 
 
 async def test_highest_equity_is_told_when_it_rises_and_once_a_minute(tmp_path: Path) -> None:
-    path = tmp_path / "trailing.toml"
-    text = (load.RULES / "e8-signature-50k.toml").read_text().replace('name = "e8-signature-50k"', 'name = "trailing"')
-    path.write_text(text.replace('mode = "static"', 'mode = "trailing_intraday"'))
+    path = watching.trailing_rules(tmp_path)
     async with watching.a_room(tmp_path, rules_file=path) as room:
         with room.watched(rulebook.load(str(path))) as found:
             await found.round()

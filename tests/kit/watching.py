@@ -27,9 +27,10 @@ from actors.desk.allowance import Allowance, Block
 from actors.watch.poll import Watch
 from bus import messages
 from bus.clock import iso
-from config import settings
+from bus.records import AccountDay
+from config import load, settings
 from store.queries import Reader
-from tests.kit import paper
+from tests.kit import desk, paper
 from tests.kit.compliance import D, a_plan, the_rules
 from tests.kit.desk import Shifted, StoreHere
 from tests.kit.gate import an_open_gate
@@ -49,6 +50,7 @@ class Wayward(BrokerClient):
     said: Balance | None = None
     closes = 0
     looks = 0  # at the positions
+    histories = 0  # that were asked for
 
     async def open_positions(self) -> tuple[Position, ...]:
         self.looks += 1
@@ -63,6 +65,7 @@ class Wayward(BrokerClient):
         return self.said or await super().balance()
 
     async def closed_positions(self, since: datetime, until: datetime) -> tuple[ClosedPosition, ...]:
+        self.histories += 1
         if self.history_is_down:
             raise Transient("POST /closed-positions: 500")
         rows = await super().closed_positions(since, until)
@@ -136,6 +139,17 @@ class Room:
         finally:
             found.reader.close()
 
+    def start_days(self, rules: RuleSet, start_balance_cents: int) -> None:
+        """Have the store know what today started with, by every reading of the reset."""
+        for day in days.firm_days(rules, self.clock.now()):
+            kept = AccountDay(
+                account_id="PAPER-1", day=day.day, reset=day.reset, starts_at=iso(day.starts_at),
+                ends_at=iso(day.ends_at), start_balance_cents=start_balance_cents,
+                reference_cents=start_balance_cents, initial_balance_cents=5_000_000, created_at=iso(self.clock.now()),
+            )  # fmt: skip
+            ack = self.store.apply(desk.MONITOR, messages.StartDay(day=kept))
+            assert ack.outcome == "applied", ack
+
     def price(self, bid: str) -> None:
         self.broker.venue.set_price("EURUSD.", D(bid), hold=True)
 
@@ -175,6 +189,14 @@ async def a_room(folder: Path, *, at: datetime = NOON, rules_file: Path | None =
             async with Wayward(broker.settings, "paper", clock, allowance) as client:
                 broker.venue.set_price("EURUSD.", Decimal("1.10000"), hold=True)
                 yield Room(broker, client, store, clock, allowance, rules_file)
+
+
+def trailing_rules(folder: Path) -> Path:
+    """Write the usual rules with a floor that trails the highest equity; return their file."""
+    path = folder / "trailing.toml"
+    text = (load.RULES / "e8-signature-50k.toml").read_text().replace('name = "e8-signature-50k"', 'name = "trailing"')
+    path.write_text(text.replace('mode = "static"', 'mode = "trailing_intraday"'))
+    return path
 
 
 def with_changes(rules: RuleSet, **tables: dict[str, Any]) -> RuleSet:
