@@ -38,6 +38,7 @@ from config import load, settings
 BODY_BYTES_MAX = 4_194_304  # as sent, and again once unpacked
 QUOTED_CHARS = 80
 RETRY_AFTER_S_MAX = 3_600.0
+REHEARSALS = 12  # Python makes its short cuts for what has run eight times
 REHEARSED = [(b"Content-Type", b"application/json"), (b"Content-Length", b"2"), (b"Set-Cookie", b"a=b; Path=/")]
 NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
@@ -54,14 +55,18 @@ def warm_up(broker: settings.Broker) -> None:
             await anyio.lowlevel.checkpoint()  # httpx connects through anyio, which loads its asyncio half when used
         # Below it, one exchange with bytes in memory; above it, one with an answer that is made here.
         said = [b"HTTP/1.1 200 OK\r\n", *(b"%s: %s\r\n" % field for field in REHEARSED), b"\r\n{}"]
-        async with httpcore.AsyncConnectionPool(network_backend=httpcore.AsyncMockBackend(said)) as pool:
-            await pool.request("POST", "http://in-memory/", content=b"{}")
+        for _ in range(REHEARSALS):
+            async with httpcore.AsyncConnectionPool(network_backend=httpcore.AsyncMockBackend(list(said))) as pool:
+                await pool.request("POST", "http://in-memory/", content=b"{}")
         answer = httpx.Response(200, headers=REHEARSED, content=b"{}")
         async with httpx.AsyncClient(
             transport=httpx.MockTransport(lambda _: answer), follow_redirects=False, trust_env=False
         ) as client:
-            async with client.stream("POST", "http://in-memory/", headers={"Cookie": "a=b"}, content=b"{}") as response:
-                await response.aread()
+            for _ in range(REHEARSALS):
+                async with client.stream(
+                    "POST", "http://in-memory/", headers={"Cookie": "a=b"}, content=b"{}"
+                ) as response:
+                    await response.aread()
 
     _version()
     asyncio.run(rehearse())
