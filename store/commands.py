@@ -31,7 +31,7 @@ class Stale(Exception):
 
 def held(writer: Writer, sender: Peer, intent_id: str, epoch: int) -> TradeIntent:
     """Return the intent when `sender`, on this very host, holds its lease in this epoch. Raises Stale otherwise."""
-    intent = writer.read.intent(intent_id)
+    intent = writer.decisions.at_hand.get(intent_id)
     if intent is None:
         raise Stale(f"there is no intent {intent_id}")
     host = (intent.claim_worker_id or "").partition("@")[2]
@@ -44,7 +44,7 @@ def held(writer: Writer, sender: Peer, intent_id: str, epoch: int) -> TradeInten
 
 
 def _known(writer: Writer, intent_id: str) -> TradeIntent:
-    intent = writer.read.intent(intent_id)
+    intent = writer.decisions.at_hand.get(intent_id)
     if intent is None:
         raise Refused(f"there is no intent {intent_id}")
     return intent

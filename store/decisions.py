@@ -50,6 +50,7 @@ class DecisionStore:
         self._backoff_s = backoff_s
         self.read = Reader.over(db)
         self.journal = Journal(db)
+        self.at_hand = intents.AtHand(self.read)
 
     # ── proposing and deciding ──────────────────────────────────────────────
 
@@ -84,6 +85,7 @@ class DecisionStore:
             idempotency_key=key,
         )
         intents.insert_pending(self._db, intent)
+        self.at_hand.keep(intent)
         why = f"{signal.source} bar {signal.bar_time}, score {signal.score:.4f}, {signal.confidence} confidence"
         self.journal.append(intent, "propose", None, Status.PENDING, by, 0, why, {"symbol": signal.symbol}, now)
         return intent
@@ -134,7 +136,7 @@ class DecisionStore:
     def lose_lease(self, intent: TradeIntent, reason: str, now: datetime) -> Status:
         """Take a claim from a holder that is dead or silent: timed_out, then pending again, or cancelled at the end."""
         self._move(intent, "lose_lease", STORE, now, reason)
-        lost = msgspec.structs.replace(intent, status=Status.TIMED_OUT)
+        lost = self.at_hand.after(intent)
         if intent.attempts >= self._attempts_max:
             return self._end(lost, "give_up", STORE, now, f"{intent.attempts} attempts were lost; the last: {reason}")
         if intent.expires_at and intent.expires_at <= clock.iso(now):
@@ -232,7 +234,7 @@ class DecisionStore:
             columns={"position_id": position_id, "executed_at": at}, record={"executed_at": at, **new},
         )  # fmt: skip
         if closed is not None:
-            self.mark_closed(msgspec.structs.replace(intent, status=Status.OPENED), closed, by, now)
+            self.mark_closed(self.at_hand.after(intent), closed, by, now)
 
     def mark_failed(self, intent: TradeIntent, reason: str, by: Peer, now: datetime) -> Status:
         """End an intent whose reserved order certainly does not exist at the broker."""
@@ -308,20 +310,19 @@ class DecisionStore:
             "attempts": intent.attempts + 1,
         }
         record = {"claimed_at": at} if event == "claim" else None
-        status = self._move(intent, event, holder, now, f"lease for {holder.name}", columns=columns, record=record)
-        return msgspec.structs.replace(intent, status=status, **columns)
+        self._move(intent, event, holder, now, f"lease for {holder.name}", columns=columns, record=record)
+        return self.at_hand.after(intent)
 
     # ── plumbing ────────────────────────────────────────────────────────────
 
     def _next(self, status: Status, now: datetime) -> TradeIntent | None:
         """Return the oldest intent in this status that may be tried now."""
-        found = self.read.select(
-            TradeIntent,
-            "intents WHERE status = ?1 AND (not_before IS NULL OR not_before <= ?2) "
+        found = self._db.execute(
+            "SELECT id FROM intents WHERE status = ?1 AND (not_before IS NULL OR not_before <= ?2) "
             "AND (expires_at IS NULL OR expires_at > ?2) ORDER BY created_at, rowid LIMIT 1",
-            str(status), clock.iso(now),
-        )  # fmt: skip
-        return found[0] if found else None
+            (str(status), clock.iso(now)),
+        ).get
+        return None if found is None else self.at_hand.get(str(found))
 
     def order_in_the_way(self) -> str | None:
         """Return the intent of an unresolved order when no other may be reserved beside it."""
@@ -386,6 +387,7 @@ class DecisionStore:
         self._db.execute(_update("decisions", "intent_id = ?", *noted), (*noted.values(), intent.id))
         epoch = changes.get("epoch", intent.epoch)
         self.journal.append(intent, event, intent.status, target, by, epoch, reason, payload, now)
+        self.at_hand.keep(msgspec.structs.replace(intent, **{**changes, "status": target}))
         return target
 
 

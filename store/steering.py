@@ -29,7 +29,7 @@ def close(writer: Writer, sender: Peer, body: messages.Close) -> Answer:
     Raises:
         Refused: no such intent, no reason, or it has no open position.
     """
-    reason, intent = halts.reason_of(body.reason), writer.read.intent(body.intent_id)
+    reason, intent = halts.reason_of(body.reason), writer.decisions.at_hand.get(body.intent_id)
     if intent is None:
         raise Refused(f"there is no intent {body.intent_id}")
     if intent.status == Status.CLOSED:

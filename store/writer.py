@@ -107,7 +107,7 @@ class Writer:
         except BaseException:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
-            self.decisions.journal.reload()
+            self._taken_back()
             self._load_leases()
             raise
         if envelopes:
@@ -120,6 +120,7 @@ class Writer:
         back = self._wall_clock.turned_back(self.now, self.now_s)
         if back:
             moved = self._wall_clock.move(back)
+            self.decisions.at_hand.forget()
             text = f"the wall clock went back by {back.total_seconds():.0f} s: {moved} waiting intents moved with it"
             halts.alert(self, STORE, "warning", "clock", text)
             logger.warning("{}", text[0].upper() + text[1:])
@@ -181,7 +182,7 @@ class Writer:
         except apsw.ConstraintError as error:
             ack = Ack(id=envelope.id, outcome=Outcome.REFUSED, reason=f"the database refused it: {error}")
         if ack.outcome in (Outcome.STALE, Outcome.REFUSED):
-            self.decisions.journal.reload()
+            self._taken_back()
             logger.warning(
                 "Answered {} of {} {}: {}", type(body).__name__, envelope.sender.name, ack.outcome, ack.reason
             )
@@ -193,6 +194,11 @@ class Writer:
             ),
         )  # fmt: skip
         return ack
+
+    def _taken_back(self) -> None:
+        """Read anew what was remembered of the transaction, after a rollback."""
+        self.decisions.journal.reload()
+        self.decisions.at_hand.forget()
 
     def _handle(self, sender: Peer, body: messages.Message) -> halts.Answer:
         """Carry out a command whole or not at all."""
@@ -236,25 +242,25 @@ class Writer:
             else:
                 self.executor_died(lease, "its executor was replaced; nothing was reserved")
         for lease in changes.resend:
-            intent = self.read.intent(lease.intent_id)
+            intent = self.decisions.at_hand.get(lease.intent_id)
             if intent is not None and peer is not None:
                 lease.sends, lease.sent_s = lease.sends + 1, self.now_s
                 self._send_work(peer, intent, self.read.order(intent.id))
 
     def lose(self, lease: Lease, reason: str) -> None:
-        intent = self.read.intent(lease.intent_id)
+        intent = self.decisions.at_hand.get(lease.intent_id)
         self.drop(lease.intent_id, reason)
         if intent is not None and intent.status == Status.CLAIMED:
             self.decisions.lose_lease(intent, reason, self.now)
 
     def executor_died(self, lease: Lease, reason: str) -> None:
-        intent = self.read.intent(lease.intent_id)
+        intent = self.decisions.at_hand.get(lease.intent_id)
         if intent is not None:
             self.registry.leases.pop(lease.intent_id, None)
             self.decisions.executor_died(intent, reason, self.now)
 
     def _hand_over(self, lease: Lease, peer: Peer) -> None:
-        intent = self.read.intent(lease.intent_id)
+        intent = self.decisions.at_hand.get(lease.intent_id)
         if intent is not None:
             self._grant(self.decisions.hand_over(intent, peer, self.now), peer)
 

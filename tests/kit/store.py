@@ -62,7 +62,10 @@ class StoreHarness:
 
     def step(self, *envelopes: Envelope, tick: bool = False) -> list[tuple[Peer, FromStore]]:
         """Apply a batch now and return what was sent."""
-        sends = self.writer.step(envelopes, self.clock.now(), self.clock.monotonic(), tick=tick)
+        try:
+            sends = self.writer.step(envelopes, self.clock.now(), self.clock.monotonic(), tick=tick)
+        finally:
+            self.remembers_what_is_written()
         self.sent.extend(sends)
         return list(sends)
 
@@ -93,6 +96,11 @@ class StoreHarness:
     def got(self, peer: Peer, kind: type[M]) -> list[M]:
         """Return all messages of one kind that were sent to `peer`."""
         return [message for to, message in self.sent if to == peer and isinstance(message, kind)]
+
+    def remembers_what_is_written(self) -> None:
+        """Compare every intent that the writer has at hand with its row."""
+        for intent_id, kept in self.writer.decisions.at_hand._kept.items():
+            assert kept == self.read.intent(intent_id), "what the writer has at hand is not what is written"
 
     # ── intents in every status ─────────────────────────────────────────────
 
