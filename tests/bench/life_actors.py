@@ -40,11 +40,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int  # proposals that wait for their answer at once
     rate: float = 0.0  # proposals a second; 0: as fast as they are answered
     is_wide: bool = False
+    every: int = 1  # of so many intents the moments of one are written down, so that a million leave the memory alone
     mark: str = ""  # of this run: another one may have been in the same database
 
     @property
     def begin(self) -> Path:
         return Path(self.folder) / "begin"
+
+    def key(self, number: int) -> str:
+        """Return the idempotency key of an intent of this run."""
+        return f"EURUSD:D1:{self.bar(number)}:scanner"
+
+    def bar(self, number: int) -> str:
+        return f"bar{self.mark}-{number:08d}"
+
+    def is_noted(self, key: str) -> bool:
+        """Return whether the moments of this intent are written down."""
+        return int(key.rpartition("-")[2].partition(":")[0]) % self.every == 0
 
 
 class Idle(actor.Actor):
@@ -79,6 +91,11 @@ class Idle(actor.Actor):
         self.refused += ack.outcome not in (Outcome.APPLIED, Outcome.ALREADY)
         return ack.outcome
 
+    def note(self, key: str) -> None:
+        """Write the moment down."""
+        if self.plan.is_noted(key):
+            self.seen[key] = time.monotonic()
+
     def start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -106,9 +123,8 @@ class Scanner(Idle):
             await self._propose(number)
 
     async def _propose(self, number: int) -> None:
-        bar = f"bar{self.plan.mark}-{number:08d}"
-        proposal = builders.a_propose(bar_time=bar)
-        self.seen[f"EURUSD:D1:{bar}:scanner"] = time.monotonic()
+        proposal = builders.a_propose(bar_time=self.plan.bar(number))
+        self.note(self.plan.key(number))
         await self.tell(proposal)
 
 
@@ -156,7 +172,7 @@ class Executor(Idle):
         if answer is not Outcome.APPLIED:  # the intent is another's now: nothing may be sent
             del self.held[key]
             return
-        self.seen[work.intent.idempotency_key] = time.monotonic()  # here the product posts
+        self.note(work.intent.idempotency_key)  # here the product posts
         await self.tell(
             messages.OrderOpened(
                 intent_id=key[0], epoch=key[1], order_id=key[0], position_id=f"p-{key[0]}", execution_meta="{}"
@@ -198,7 +214,7 @@ class Monitor(Idle):
         result = builders.a_result(closed_at=iso(self.clock.now()), net_profit_cents=PROFIT_CENTS)
         closed = messages.PositionClosed(intent_id=intent_id, position_id=position_id, result=result)
         if await self.tell(closed) is Outcome.APPLIED:
-            self.seen[intent_id] = time.monotonic()
+            self.seen["last"] = time.monotonic()
 
 
 KINDS: dict[str, type[Idle]] = {str(kind.role): kind for kind in (Scanner, Llm, Executor, Monitor)}
