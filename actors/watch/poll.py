@@ -96,6 +96,7 @@ class Watch:
     async def round(self, reader: Reader) -> None:
         """Poll once. A broker that fails is told once and polled again within the cadence."""
         self._failed_again_s = None
+        self._limits.again_s = None  # what the last look wished for is this one, even if it fails
         self._ordered = _closings(reader)
         try:
             await self._poll(reader)

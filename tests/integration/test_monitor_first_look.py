@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from actors.broker.errors import Transient
+from actors.broker.errors import BudgetSpent, Transient
 from actors.broker.wire import ClosedPosition
 from actors.compliance import rulebook
+from actors.watch.poll import FAILED_AGAIN_S
 from bus import messages
 from tests.kit import watching
 from tests.kit.watching import Room
@@ -63,6 +64,30 @@ async def test_first_look_that_fails_is_followed_by_one_with_the_history(room: R
         await found.round()
         await found.round()
         assert room.client.histories == 1
+
+
+async def test_broker_that_fails_after_the_first_look_is_not_asked_without_a_pause(room: Room) -> None:
+    with room.watched() as found:
+        room.start_days(found.rules, 5_000_000)
+        await found.round()
+        assert found.interval_s() == 0.0
+        room.client.is_down = True
+        await found.round()
+        assert found.interval_s() == FAILED_AGAIN_S
+
+
+async def test_requests_that_are_refused_after_the_first_look_are_not_asked_for_without_a_pause(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: object) -> None:
+        raise BudgetSpent("no requests left for work", 3_600.0, is_refused=True)
+
+    with room.watched() as found:
+        room.start_days(found.rules, 5_000_000)
+        await found.round()
+        monkeypatch.setattr(room.allowance, "ensure", refused)
+        await found.round()
+        assert found.interval_s() > FAILED_AGAIN_S
 
 
 async def test_days_that_the_store_does_not_know_are_read_before_anything_is_judged(room: Room) -> None:
