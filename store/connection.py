@@ -77,6 +77,7 @@ def open_writer(path: Path, before_upgrade: Callable[[int], None] | None = None)
         db.pragma("synchronous", 2)  # FULL: acked means on disk
         db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)  # else SQLite prepares anew for each value it is given
         _migrate(db)
+        db.pragma("temp_store", 2)  # MEMORY: else a large batch writes what its savepoints could take back to a file
         db.pragma("journal_size_limit", 16_000_000)
     except apsw.Error as error:
         db.close()

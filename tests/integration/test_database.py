@@ -432,3 +432,22 @@ def test_another_program_that_writes_makes_the_store_wait_not_answer(path: Path)
     assert store.step(envelope)[0][1].outcome == "applied"  # type: ignore[union-attr]
     other.close()
     db.close()
+
+
+def files_held() -> set[str]:
+    """Return the files that this process has open, those without a name as well."""
+    return {os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.exists()}
+
+
+def test_what_commands_could_take_back_is_written_to_no_file(path: Path) -> None:
+    before = files_held()
+    db = connection.open_writer(path)
+    db.execute("BEGIN IMMEDIATE")
+    for number in range(200):
+        db.execute("SAVEPOINT command")
+        db.execute("INSERT INTO meta VALUES (?, ?)", (f"large {number}", "x" * 10_000))
+        db.execute("UPDATE meta SET value = value || 'x' WHERE key LIKE 'large%'")
+        db.execute("RELEASE command")
+    assert files_held() - before == {str(path), f"{path}-wal", f"{path}-shm"}
+    db.execute("ROLLBACK")
+    db.close()
