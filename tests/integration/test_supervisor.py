@@ -42,16 +42,17 @@ def second_life(house: Toys, name: str) -> int:
 # ── refusals ──
 
 
-def test_second_supervisor_is_refused_and_told_who_holds_the_folder(house: Toys) -> None:
-    process = house.start()
-    house.ready()
-    done = house.call()
-    assert done.returncode == ExitCode.LOCKED
-    assert f"pid {process.pid}" in done.stderr
-    single = house.call("run", "llm")
-    assert single.returncode == ExitCode.LOCKED
-    assert f"pid {process.pid}" in single.stderr
-    assert len(house.pids()) == len(NAMES)
+def test_second_supervisor_is_refused_and_told_who_holds_the_folder(tmp_path: Path) -> None:
+    with toys(tmp_path, watchdog_s=60.0) as house:  # however long the machine stands still, nothing else is started
+        process = house.start()
+        house.ready()
+        done = house.call()
+        assert done.returncode == ExitCode.LOCKED
+        assert f"pid {process.pid}" in done.stderr
+        single = house.call("run", "llm")
+        assert single.returncode == ExitCode.LOCKED
+        assert f"pid {process.pid}" in single.stderr
+        assert len(house.pids()) == len(NAMES)
 
 
 def test_lock_of_a_child_held_by_another_process_ends_everything_with_75(house: Toys) -> None:
