@@ -19,6 +19,7 @@ from bus.messages import Decide, Peer, PositionResult, Propose, ReserveOrder
 from bus.records import TradeIntent
 from bus.vocabulary import Role, Status
 from store import figures, intents, states
+from store.at_hand import AtHand
 from store.journal import Journal
 from store.queries import Reader
 
@@ -50,7 +51,7 @@ class DecisionStore:
         self._backoff_s = backoff_s
         self.read = Reader.over(db)
         self.journal = Journal(db)
-        self.at_hand = intents.AtHand(self.read)
+        self.at_hand = AtHand(self.read)
 
     # ── proposing and deciding ──────────────────────────────────────────────
 

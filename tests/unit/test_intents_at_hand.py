@@ -10,9 +10,9 @@ import pytest
 
 from bus.records import TradeIntent
 from bus.vocabulary import Role, Status
-from store import intents
+from store import at_hand as limits
+from store.at_hand import AtHand
 from store.decisions import DecisionStore, Refused
-from store.intents import AtHand
 from tests.kit import builders
 from tests.kit.store import StoreHarness, a_verdict, an_opening
 
@@ -92,13 +92,13 @@ def test_ended_intent_and_one_with_long_papers_are_read_each_time(monkeypatch: p
     ended = store.closed(EXECUTOR)
     assert read_anew(store, monkeypatch, ended) == [ended.id]
     long = store.claimed(LLM, bar_time="another")
-    decision = a_verdict(long, risk_report="x" * (intents.PAPER_CHARS_MAX + 1))
+    decision = a_verdict(long, risk_report="x" * (limits.PAPER_CHARS_MAX + 1))
     assert store.tell(LLM, decision).outcome == "applied"
     assert read_anew(store, monkeypatch, store.intent(long.id)) == [long.id]
 
 
 def test_no_more_are_kept_than_the_limit_and_the_oldest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intents, "KEPT_MAX", 2)
+    monkeypatch.setattr(limits, "KEPT_MAX", 2)
     store = StoreHarness()
     first, second, third = (store.pending(bar_time=f"bar {number}") for number in range(3))
     assert read_anew(store, monkeypatch, second) == []
