@@ -268,7 +268,7 @@ def main() -> None:
     lifeline = runtime.die_with_parent()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     os.umask(0o077)
-    connection.count_no_memory()
+    connection.configure_sqlite()
     try:
         was_spare = standby.wait_for_turn(Role.STORE, _warm_up)
         peer = runtime.own_peer(Role.STORE)

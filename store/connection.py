@@ -24,6 +24,9 @@ HEADER = b"SQLite format 3\x00"
 # Prepared ones. apsw gives a place to each execution in turn, so it is no count of different ones, and searches them
 # one by one. Below 100 an intent's own statements push each other out, which doubles its cost.
 STATEMENTS_KEPT = 128
+# Of one command: the pages as they were before it. More goes to a file of the system's temporary folder, as all of it
+# does above 64 kB unless this is said. Taken as one piece and used as far as it is needed.
+TAKEN_BACK_BYTES_MAX = 8_000_000
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -35,13 +38,14 @@ class NoDatabase(DatabaseRefused):
     """There is no database yet, or none of this version: the store makes it when it starts."""
 
 
-def count_no_memory() -> None:
-    """Spare SQLite the count of its memory, which nobody reads and for which it locks at each allocation.
+def configure_sqlite() -> None:
+    """Set what holds for all connections of this process: no count of memory, and commands taken back from memory.
 
-    For a whole process, before its first connection.
+    Nobody reads the count, for which SQLite locks at each allocation. Call before the first connection.
     """
     apsw.shutdown()
     apsw.config(apsw.SQLITE_CONFIG_MEMSTATUS, False)
+    apsw.config(apsw.SQLITE_CONFIG_STMTJRNL_SPILL, TAKEN_BACK_BYTES_MAX)
     apsw.initialize()
 
 
@@ -77,7 +81,6 @@ def open_writer(path: Path, before_upgrade: Callable[[int], None] | None = None)
         db.pragma("synchronous", 2)  # FULL: acked means on disk
         db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)  # else SQLite prepares anew for each value it is given
         _migrate(db)
-        db.pragma("temp_store", 2)  # MEMORY: else a large batch writes what its savepoints could take back to a file
         db.pragma("journal_size_limit", 16_000_000)
     except apsw.Error as error:
         db.close()

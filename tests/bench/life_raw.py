@@ -97,6 +97,7 @@ class Raw:
 def run(intents: int, block: int, clock: Clock) -> RawFigures:
     """Measure the writer, then the SQL that it made, each over a fresh file."""
     logger.remove()
+    connection.configure_sqlite()
     blocks = max(1, intents // block)
     decisions.ORDERS_AT_ONCE = CAPACITY
     with tempfile.TemporaryDirectory(prefix="plr", dir="/tmp") as folder:
