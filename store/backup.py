@@ -100,13 +100,29 @@ def found(folder: Path) -> list[tuple[datetime, Path]]:
     return sorted(made)
 
 
+def newest(now: datetime, *folders: Path) -> tuple[datetime, Path] | None:
+    """Return the newest backup of these folders with its time, the last folder's where they are the same.
+
+    One from the future only where there is no other: it was made while the clock was wrong, nobody knows when.
+    """
+    made = [(not _is_ahead(at, now), at, number, path) for number, one in enumerate(folders) for at, path in found(one)]
+    if not made:
+        return None
+    _, at, _, path = max(made)
+    return at, path
+
+
 def age_s(folder: Path, now: datetime) -> float | None:
     """Return how old the newest backup of a folder is, in seconds; None without one. Ones from the future do not count.
 
-    They were made while the clock was wrong, and would hold up the next one until that time comes.
+    They would hold up the next one until that time comes.
     """
-    ages = [age for at, _ in found(folder) if (age := (now - at).total_seconds()) > -1.0]
-    return max(0.0, min(ages)) if ages else None
+    made = newest(now, folder)
+    return None if made is None or _is_ahead(made[0], now) else max(0.0, (now - made[0]).total_seconds())
+
+
+def _is_ahead(at: datetime, now: datetime) -> bool:
+    return (at - now).total_seconds() >= 1.0  # names have whole seconds
 
 
 def integrity(path: Path) -> str:
@@ -149,8 +165,10 @@ def _clear(folder: Path) -> None:
         left.unlink(missing_ok=True)
 
 
-def _rotate(newest: Path, kept: int) -> None:
-    """Remove all backups but this one and the newest others, `kept` in all."""
-    others = [path for _, path in found(newest.parent) if path != newest]
+def _rotate(made: Path, kept: int) -> None:
+    """Remove all backups but this one and the newest others, `kept` in all; first those that seem newer than it."""
+    made_at = datetime.strptime(made.name, NAME).replace(tzinfo=UTC)
+    dated = sorted(found(made.parent), key=lambda one: (not _is_ahead(one[0], made_at), one))
+    others = [path for _, path in dated if path != made]
     for old in others[: max(0, len(others) - (kept - 1))]:
         old.unlink(missing_ok=True)

@@ -200,10 +200,10 @@ def _folder() -> Path:
 def _newest(second: str) -> Path:
     """Return the newest backup of both folders; the first folder's where they are the same."""
     folders = (*([Path(second)] if second else ()), _folder())
-    made = [(at, number, path) for number, folder in enumerate(folders) for at, path in backups.found(folder)]
-    if not made:
+    made = backups.newest(SystemClock().now(), *folders)
+    if made is None:
         asking.fail(f"{' and '.join(str(one) for one in folders)}: there is no backup", asking.REFUSED)
-    return max(made)[2]
+    return made[1]
 
 
 @contextmanager

@@ -72,10 +72,10 @@ class Janitor:
             if not self._copying.done():
                 return
             self._copying.result()  # what nobody expected ends the process, as anywhere
-        made = backup.found(self._folder)
-        if self._second is None or not made:
+        made = backup.newest(self._clock.now(), self._folder)
+        if self._second is None or made is None:
             return
-        self._copying = asyncio.create_task(self._keep_second(*made[-1], self._second), name="second backup")
+        self._copying = asyncio.create_task(self._keep_second(*made, self._second), name="second backup")
 
     async def _keep_second(self, made_at: datetime, made: Path, folder: Path) -> None:
         kept = self._settings.monitor.backups_kept
@@ -92,6 +92,7 @@ class Janitor:
         """Tell once of each folder whose newest backup is older than two cadences. Never touches the second folder."""
         now, limit_s = self._clock.now(), OVERDUE * self._settings.monitor.backup_interval_s
         ages: dict[Path, float | None] = {self._folder: backup.age_s(self._folder, now)}
+        self._second_at = min(self._second_at, now)  # it may be from the future, as the clock had it
         if self._second is not None:
             ages[self._second] = (now - self._second_at).total_seconds()
         for folder, age_s in ages.items():

@@ -111,6 +111,41 @@ async def a_round_and_its_copy(janitor: Janitor) -> None:
     await asyncio.gather(*(asyncio.all_tasks() - before))
 
 
+async def test_backup_made_while_the_clock_was_ahead_is_the_newest_nowhere_and_the_first_to_go(tmp_path: Path) -> None:
+    connection.open_writer(tmp_path / "decisions.db").close()
+    first, second, link, clock = tmp_path / "backups", tmp_path / "other disk", FakeLink(), Shifted()
+    second.mkdir()
+    janitor = a_janitor(tmp_path, link, clock, backup_second_folder=str(second), backups_kept=2)
+    clock.ahead_s = 5_184_000.0  # for one round
+    await a_round_and_its_copy(janitor)
+    (ahead,) = backup.found(first)
+    clock.ahead_s = 0.0
+    assert backup.newest(clock.now(), first) == ahead, "there is no other"
+    await a_round_and_its_copy(janitor)
+    made, also_ahead = backup.found(second)
+    assert backup.newest(clock.now(), second, first) == backup.found(first)[0]
+    assert (made[1].name, also_ahead[0]) == (backup.found(first)[0][1].name, ahead[0])
+    clock.ahead_s = 21_601.0
+    await a_round_and_its_copy(janitor)
+    assert [at for at, _ in backup.found(first)] == [at for at, _ in backup.found(second)]
+    assert ahead[0] not in dict(backup.found(first))
+
+
+async def test_second_folder_that_got_its_last_copy_under_a_clock_ahead_is_told_as_overdue(tmp_path: Path) -> None:
+    connection.open_writer(tmp_path / "decisions.db").close()
+    second, link, clock = tmp_path / "other disk", FakeLink(), Shifted()
+    second.mkdir()
+    janitor = a_janitor(tmp_path, link, clock, backup_second_folder=str(second))
+    clock.ahead_s = 5_184_000.0
+    await a_round_and_its_copy(janitor)
+    second.rename(tmp_path / "pulled out")
+    told = len(link.of(messages.Report))
+    for clock.ahead_s in (0.0, 43_201.0):
+        await a_round_and_its_copy(janitor)
+    late = [one.text for one in link.of(messages.Report)[told:] if one.event == "backup_overdue"]
+    assert len(late) == 1 and str(second) in late[0]
+
+
 async def test_second_copy_that_hangs_is_told_and_the_first_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
