@@ -10,8 +10,10 @@ import faulthandler
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import apsw
 from loguru import logger
@@ -28,13 +30,15 @@ from config.settings import Settings
 from store import connection, upgrade
 from store.archive import Archivist
 from store.certificate import Gate
-from store.connection import DatabaseRefused
+from store.connection import DatabaseRefused, NoRoom
 from store.writer import Writer
 
 if TYPE_CHECKING:
     from bus import hosts
 
+T = TypeVar("T")
 TICK_S_MAX = 1.0
+ROOM_AGAIN_S = 2.0  # between two looks for room on a full disk, at the start
 QUARANTINE_MAX = 20  # frames kept aside
 PEERS_MAX = 1_000
 UNTOLD_MAX = 1_000  # arrows that may wait to be logged while messages arrive
@@ -69,12 +73,8 @@ class StoreActor:
         bytes_max = self._settings.bus.message_bytes_max
         inbox = sockets.bind_pull(sockets.store_address(self._run_folder), bytes_max)
         self._poller.register(inbox)
+        writer = _with_room(self._writer)
         wakeup = self._watch_signals()
-        writer = Writer(
-            self._db, self._settings.store, self._settings.bus, self._gate,
-            now=self._clock.now(), now_s=self._clock.monotonic(), llm=self._settings.llm,
-            symbols=self._settings.symbols,
-        )  # fmt: skip
         if self._settings.bus.listen:
             from bus import hosts  # a store without other hosts starts without it
 
@@ -112,6 +112,13 @@ class StoreActor:
         writer.log_moves()
         runtime.notify("STOPPING=1")
         self._close(inbox)
+
+    def _writer(self) -> Writer:
+        return Writer(
+            self._db, self._settings.store, self._settings.bus, self._gate,
+            now=self._clock.now(), now_s=self._clock.monotonic(), llm=self._settings.llm,
+            symbols=self._settings.symbols,
+        )  # fmt: skip
 
     def _rest_s(self, untold: int) -> float:
         """Return how long nothing may come before the upkeep that is due is done."""
@@ -248,6 +255,20 @@ class StoreActor:
         logger.info("Stopped")
 
 
+def _with_room(begin: Callable[[], T]) -> T:
+    """Return what `begin` returns, which a full disk only delays: it is tried again until there is room.
+
+    A signal ends the process meanwhile: nothing is open that must be closed in order.
+    """
+    while True:
+        try:
+            return begin()
+        except (apsw.FullError, NoRoom) as error:
+            logger.error("Disk full, the store starts when there is room: {}", error)
+            runtime.notify("WATCHDOG=1")
+            time.sleep(ROOM_AGAIN_S)
+
+
 def _lock_database(path: Path, owner: str) -> None:
     """Lock the database itself: the run folder moves with the environment, so its lock alone would admit two stores."""
     try:
@@ -281,7 +302,8 @@ def main() -> None:
         path = load.db_path(settings)
         _lock_database(path, peer.name)
         gate = Gate.load(settings)
-        db = upgrade.open_writer(path, load.data_folder() / "backups", SystemClock())
+        backups = load.data_folder() / "backups"
+        db = _with_room(lambda: upgrade.open_writer(path, backups, SystemClock()))
         StoreActor(settings, db, gate, SystemClock(), lifeline).run()
         code = ExitCode.OK
     except (load.ConfigError, DatabaseRefused) as error:

@@ -20,6 +20,7 @@ SQLITE_MIN = (3, 51, 3)  # older ones can corrupt a WAL that is reset while bein
 READER_BUSY_MS = 5_000
 WRITER_BUSY_MS = 1_000  # well below the watchdog: nobody else should write at all
 CHECKED_BYTES_MAX = 32_000_000  # a larger file is checked by the janitor, not at every start
+ROOM_BYTES_MIN = 1_000_000  # with less, an error of reading or writing is the full disk's
 HEADER = b"SQLite format 3\x00"
 # Prepared ones. apsw gives a place to each execution in turn, so it is no count of different ones, and searches them
 # one by one. Below 100 an intent's own statements push each other out, which doubles its cost.
@@ -32,6 +33,10 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 class DatabaseRefused(Exception):
     """The file cannot be used as decision store. The message says what was found and what to do."""
+
+
+class NoRoom(DatabaseRefused):
+    """The disk is full: the same file opens once there is room. Nothing is wrong with it."""
 
 
 class NoDatabase(DatabaseRefused):
@@ -84,7 +89,7 @@ def open_writer(path: Path, before_upgrade: Callable[[int], None] | None = None)
         db.pragma("journal_size_limit", 16_000_000)
     except apsw.Error as error:
         db.close()
-        raise DatabaseRefused(f"{path}: {error}; restore a backup (docs/operations.md)") from error
+        raise _refusal(path, error) from error
     reach("store.after_open")
     return db
 
@@ -160,8 +165,19 @@ def inspect(path: Path) -> int:
         finally:
             db.close()
     except apsw.Error as error:
-        raise DatabaseRefused(f"{path}: damaged: {error}; restore a backup (docs/operations.md)") from error
+        raise _refusal(path, error) from error
     return found
+
+
+def _refusal(path: Path, error: apsw.Error) -> DatabaseRefused:
+    """Return why the database cannot be opened. Only what SQLite calls malformed is damaged: a full disk passes."""
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        return DatabaseRefused(f"{path}: damaged: {error}; restore a backup (docs/operations.md)")
+    place = os.statvfs(path.parent)
+    free_bytes = place.f_bavail * place.f_frsize
+    if isinstance(error, apsw.FullError) or free_bytes < ROOM_BYTES_MIN:
+        return NoRoom(f"{path}: {error}; {free_bytes:,} bytes are free on that disk")
+    return DatabaseRefused(f"{path}: cannot be opened: {error}; look at the disk (docs/operations.md)")
 
 
 def _refuse_newer(path: Path, found: int) -> None:
