@@ -69,6 +69,11 @@ def profile_file(profile: str | None = None) -> Path:
     return path
 
 
+def profile_name(path: Path) -> str:
+    """Return what `--profile` is given for this file: a name, or its path where it lies elsewhere."""
+    return path.stem if path.parent.resolve() == PROFILES.resolve() else str(path)
+
+
 def checked(raw: dict[str, Any], path: Path) -> Settings:
     """Return what was read from a profile at `path` as settings. Raises ConfigError."""
     raw.setdefault("profile", path.stem)

@@ -10,14 +10,15 @@ import shlex
 from pathlib import Path
 
 from bus.vocabulary import Role
+from config import load
 from config.load import ConfigError
 from supervisor import formation
 
 BYTES_MAX = 100_000
 
 
-def roles(path: Path, profile: str | None) -> tuple[Role, ...]:
-    """Return the names of a Procfile in its order. `profile` None: its lines may name any.
+def roles(path: Path, profile: Path | None) -> tuple[Role, ...]:
+    """Return the names of a Procfile in its order. `profile`: the file that its lines may name; None: any.
 
     Raises:
         ConfigError: unreadable, a line that is not `NAME: exec supervisor run NAME`, a name twice or unknown, no
@@ -60,7 +61,7 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _check_command(command: str, role: Role, profile: str | None, where: str) -> None:
+def _check_command(command: str, role: Role, profile: Path | None, where: str) -> None:
     wanted = f"exec supervisor run {role}"
     try:
         words = shlex.split(command)
@@ -72,7 +73,17 @@ def _check_command(command: str, role: Role, profile: str | None, where: str) ->
     options = words[4:]
     if options and (len(options) != 2 or options[0] != "--profile"):
         raise ConfigError(f"{where}: options were {' '.join(options)!r}; allowed: --profile NAME, or none")
-    if options and profile is not None and options[1] != profile:
+    if options and profile is not None and not _is_named(profile, options[1], where):
+        mine = load.profile_name(profile)
         raise ConfigError(
-            f"{where}: is for profile {options[1]}, but the profile is {profile}; use --profile {options[1]}"
+            f"{where}: is for profile {options[1]}, but the profile is {mine}; put --profile {mine} into every line, "
+            f"or start with --profile {options[1]}"
         )
+
+
+def _is_named(profile: Path, name: str, where: str) -> bool:
+    """Return whether a line means this profile, by its name or by a path."""
+    try:
+        return load.profile_file(name).resolve() == profile.resolve()
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error

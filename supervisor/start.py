@@ -54,7 +54,7 @@ def run_all(
     settings = load.settings(profile)
     _check_place(settings, changes if only else None)
     default_path = procfile.default_path(load.ROOT, paper=not settings.broker.is_live)
-    roles = tuple(changes) if only else procfile.roles(procfile_path or default_path, settings.profile)
+    roles = tuple(changes) if only else procfile.roles(procfile_path or default_path, load.profile_file(profile))
     wanted = formation.of(roles, changes, monitor_only=monitor_only)
     if once and not all(wanted.get(role) for role in formation.TRADING):
         raise formation.UsageError(f"--once needs at least one each of {', '.join(formation.TRADING)}")

@@ -102,10 +102,11 @@ def init(
             _write_new(env, lines)
     except OSError as error:
         asking.fail(f"{error.filename}: {error.strerror}", asking.REFUSED)
-    which = path.stem if path.parent == load.PROFILES else str(path)
+    which = load.profile_name(path)
     sys.stdout.write(
-        f"wrote {what}\nNext: pilot --profile {which} doctor; pilot --profile {which} rules show; then, with\n"
-        f"`supervisor --profile {which}` running: pilot --profile {which} attest\n"
+        f"wrote {what}\nNext: pilot --profile {which} doctor; pilot --profile {which} rules show; put --profile\n"
+        f"{which} into every line of Procfile.live; then, with `supervisor --profile {which}`\n"
+        f"running: pilot --profile {which} attest\n"
     )
 
 

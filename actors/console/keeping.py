@@ -50,14 +50,14 @@ class Verified(Struct, frozen=True, kw_only=True):
 
 
 @app.command(
-    epilog="Examples: pilot verify; pilot verify --file backups/decisions-20261102T060000Z.db; pilot verify --json"
+    epilog="Examples: pilot verify; pilot verify --file data/backups/decisions-20261102T060000Z.db; pilot verify --json"
 )
 def verify(
     file: Annotated[Path | None, typer.Option(help="Another database, such as a backup. Default: the store's.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Prove the file whole, every hash of the journal, every state against it, every order against its intent."""
-    path = file or load.db_path(asking.settings())
+    path = _there(file) or load.db_path(asking.settings())
     try:
         reader = Reader(path, older=True)
     except DatabaseRefused as error:
@@ -107,6 +107,8 @@ def backup(
     path = load.db_path(settings)
     if not path.exists():
         asking.fail(f"{path}: there is no database yet; start the pipeline first", asking.NO_DATABASE)
+    if to is not None and not to.is_dir():
+        asking.fail(f"{to}: there is no such folder; make it, or is the disk not mounted?", asking.REFUSED)
     reach("pilot.before_backup")  # copying the database and checking the copy
     try:
         made = backups.backup(path, to or _folder(), settings.monitor.backups_kept, SystemClock())
@@ -118,7 +120,7 @@ def backup(
 
 @app.command(
     epilog='Examples: pilot restore --reason "disk failed"; '
-    'pilot restore backups/decisions-20261102T060000Z.db --reason "disk failed" --accept-open'
+    'pilot restore data/backups/decisions-20261102T060000Z.db --reason "disk failed" --accept-open'
 )
 def restore(
     reason: Reason,
@@ -145,7 +147,7 @@ def restore(
                 aside = restoring.go_on(path)
                 sys.stdout.write(f"ended the restore that was cut off; the former database is in {aside}\n")
                 return
-            prepared = restoring.prepare(file or _newest(settings.monitor.backup_second_folder), path)
+            prepared = restoring.prepare(_there(file) or _newest(settings.monitor.backup_second_folder), path)
         except RestoreRefused as error:
             asking.fail(str(error), asking.REFUSED)
         try:
@@ -191,6 +193,13 @@ def _consent(prepared: Prepared, orphans: str, *, accept_open: bool, yes: bool) 
             asking.REFUSED,
         )
     asking.consent("Restore it, and halt the account until `pilot resume`?", yes=yes, otherwise="nothing was changed")
+
+
+def _there(file: Path | None) -> Path | None:
+    """Return a file that the operator named, or end when it is not there."""
+    if file is not None and not file.is_file():
+        asking.fail(f"{file}: there is no such file; backups lie in {_folder()}", asking.REFUSED)
+    return file
 
 
 def _folder() -> Path:

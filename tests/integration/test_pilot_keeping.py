@@ -272,10 +272,21 @@ def test_a_backup_is_made_checked_and_private(data: Path) -> None:
     assert pilot("backup").returncode == 3
     backed_up(data)
     ended = pilot("backup", "--to", str(data / "safe"))
+    assert ended.returncode == 1 and "is the disk not mounted?" in ended.stderr
+    assert not (data / "safe").exists(), "the place of a disk that is not there is not written to"
+    (data / "safe").mkdir()
+    ended = pilot("backup", "--to", str(data / "safe"))
     assert ended.returncode == 0, ended.stderr
     (made,) = (data / "safe").glob("decisions-*.db")
     assert stat.S_IMODE(made.stat().st_mode) == 0o600
     assert pilot("verify", "--file", str(made)).returncode == 0
+
+
+def test_a_file_that_is_not_there_is_called_so(data: Path) -> None:
+    backed_up(data)
+    for command in (("verify", "--file", "nowhere.db"), ("restore", "nowhere.db", "--reason", "lost", "--yes")):
+        ended = pilot(*command)
+        assert ended.returncode == 1 and "nowhere.db: there is no such file; backups lie in" in ended.stderr, command
 
 
 # ── bundle and config ───────────────────────────────────────────────────────

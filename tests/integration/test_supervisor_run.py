@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bus.vocabulary import ExitCode
-from supervisor import cli, pidfile
+from bus.vocabulary import ExitCode, Role
+from config import load
+from supervisor import cli, pidfile, procfile
 from tests.kit.eventually import eventually
 from tests.kit.toys import ROOT, Toys, alive, toys
 
@@ -85,7 +86,11 @@ def test_honcho_asking_for_two_executors_is_refused(house: Toys) -> None:
         ("store: exec supervisor run store\nstore: exec supervisor run store\n", "twice"),
         ("store: exec supervisor run store\nmonitor exec supervisor run monitor\n", "is not NAME: COMMAND"),
         ("store: exec supervisor run store\ntunnel: exec ssh host\n", "known: store"),
-        ("store: exec supervisor run store --profile live\n", "is for profile live"),
+        ("store: exec supervisor run store --profile live\n", "Procfile:1: profile 'live': there is no file"),
+        (
+            "store: exec supervisor run store --profile e8-signature-50k\n",
+            "into every line, or start with --profile e8-signature-50k",
+        ),
         ("store: exec supervisor run store --slot 3\n", "allowed: --profile NAME"),
         ("store: exec supervisor 'run store\n", "No closing quotation"),
     ],
@@ -96,6 +101,24 @@ def test_procfile_that_cannot_be_is_refused_with_78(here: Here, tmp_path: Path, 
     code, said = here("--procfile", str(path))
     assert (code, why in said) == (ExitCode.CONFIG, True), said
     assert not (tmp_path / "toys" / "lives").exists()
+
+
+def test_a_procfile_may_name_its_profile_in_any_way_and_the_command_line_in_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "mine.toml"
+    mine.write_text("")
+    path = tmp_path / "Procfile"
+    for line in ("mine.toml", "./mine.toml", str(mine)):
+        path.write_text(f"store: exec supervisor run store --profile {line}\n")
+        for given in ("mine.toml", "./mine.toml", str(mine)):
+            assert procfile.roles(path, load.profile_file(given)) == (Role.STORE,)
+    path.write_text("store: exec supervisor run store --profile paper\n")
+    paper = load.profile_file("paper")
+    assert procfile.roles(path, paper) == procfile.roles(path, load.profile_file(str(paper))) == (Role.STORE,)
+    with pytest.raises(load.ConfigError, match=r"put --profile \S*mine\.toml into every line"):
+        procfile.roles(path, mine)
 
 
 def test_supervisor_of_all_names_is_refused_beside_one_of_a_single_name(house: Toys) -> None:
