@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Struct
 
 # Neither goes over the same text twice: a hostile answer of a megabyte must not stop the worker's clock.
-FENCE = re.compile(r"```[a-zA-Z]*[ \t\r]*\n(.*?)```", re.DOTALL)
-THOUGHT = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
+FENCE = re.compile(r"```[a-zA-Z]*[ \t\r]*\n(.*)```", re.DOTALL)
+THOUGHT = re.compile(r"\s*<think(?:ing)?>.*?</think(?:ing)?>", re.IGNORECASE | re.DOTALL)
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Unreadable(Struct, frozen=True):
 
 
 def read(text: str) -> Answer | Unreadable:
-    """Return the answer in a model's text. Think blocks and one code fence around it are taken off."""
+    """Return the answer in a model's text. Think blocks before it and one code fence around it are taken off."""
     return _decode(text, Answer)
 
 
@@ -65,10 +65,11 @@ def read_opinion(text: str) -> Opinion | Unreadable:
 
 def _decode(text: str, kind: type[T]) -> T | Unreadable:
     bare = _without_thoughts(text).strip()
-    if fenced := FENCE.findall(bare):
-        if len(fenced) > 1:
-            return Unreadable(f"it holds {len(fenced)} code blocks; exactly one JSON object is allowed")
-        bare = fenced[0].strip()
+    # A fence with words around it may hold a draft or an example: it must be all that is left.
+    if fenced := FENCE.fullmatch(bare):
+        bare = fenced[1].strip()
+        if "```" in bare:
+            return Unreadable("it holds several code blocks; exactly one JSON object is allowed")
     if not bare:
         return Unreadable("it is empty")
     if not bare.startswith("{"):
@@ -85,15 +86,11 @@ def _decode(text: str, kind: type[T]) -> T | Unreadable:
 
 
 def _without_thoughts(text: str) -> str:
-    """Return text without what stands between a think tag and the next closing one."""
-    kept, at, opened = [], 0, None
-    for tag in THOUGHT.finditer(text):
-        if opened is None and not tag[1]:
-            opened = tag.start()
-        elif opened is not None and tag[1]:
-            kept.append(text[at:opened])
-            at, opened = tag.end(), None
-    return "".join([*kept, text[at:]])
+    """Return text without the thoughts before the answer. A thought without an end or a beginning stays: no answer."""
+    at = 0
+    while thought := THOUGHT.match(text, at):
+        at = thought.end()
+    return text[at:]
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

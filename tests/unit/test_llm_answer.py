@@ -16,6 +16,9 @@ from config.settings import Llm
 from tests.kit.analysis import a_signal
 from tests.kit.llm_server import decision
 
+BUY, SELL, HOLD = (decision(side=side) for side in ("BUY", "SELL", "HOLD"))
+DRAFT = f"```json\n{BUY}\n```"
+
 
 @pytest.mark.parametrize(
     "text",
@@ -28,6 +31,17 @@ from tests.kit.llm_server import decision
         f"{decision()}{decision(side='SELL')}",
         f"[{decision()}]",
         f"```json\n{decision()}\n```\nor\n```json\n{decision(side='SELL')}\n```",
+        f"{DRAFT}\nOn reflection that is wrong. Final answer:\n{HOLD}",
+        f"{SELL}\n\n{DRAFT}",
+        f"I would not trade this. For example:\n{DRAFT}\nMy decision is HOLD.",
+        f"{DRAFT}\n```json\n{HOLD}",
+        f"```json\n{BUY}\n```json\n{HOLD}\n```",
+        f"Let me draft:\n{DRAFT}\nNo, the readings disagree.\n</think>\n{HOLD}",
+        f"{DRAFT}\n</think>",
+        f"{BUY}\n</think>\n{HOLD}",
+        f"<think>Maybe\n{DRAFT}\nbut wait",
+        f"{BUY}\n<think>But the readings disagree: HOLD.</think>",
+        f"{DRAFT}<think>But the readings disagree: HOLD.</think>",
         f"<think>unfinished {decision()}",
         "<think>all of it</think>",
         decision()[:-1],
@@ -63,6 +77,7 @@ def test_anything_but_one_whole_decision_is_unreadable(text: str) -> None:
         f"```\n{decision()}\n```",
         f"<think>The trend is down, SELL?</think>\n{decision()}",
         f"<think>a</think><THINK>b</THINK>```json\n{decision()}\n```",
+        f"<think>Maybe\n```json\n{SELL}\n```\nNo.</think>\n{DRAFT}\n",
         decision(volume=100, leverage=500),
     ],
 )
@@ -80,8 +95,9 @@ def test_a_hold_has_no_distances() -> None:
     "text",
     ["<think>" * 150_000, "<think></think" * 70_000, "```\n" + "\n" * 1_000_000, "```" + "a" * 1_000_000,
      "`" * 1_000_000, "```json\n" * 100_000, "</think>" * 130_000, "{" + " " * 1_000_000,
-     '{"a": ' + "1" * 1_000_000 + "}"],
-    ids=range(9),
+     '{"a": ' + "1" * 1_000_000 + "}", "<think></think>" * 65_000, "```\n" + "`" * 1_000_000, " " * 1_000_000 + "x",
+     "<think>" + "</think " * 120_000, "x</think>" * 110_000],
+    ids=range(14),
 )  # fmt: skip
 def test_a_megabyte_of_anything_is_read_in_a_moment(text: str) -> None:
     began = time.monotonic()
@@ -97,7 +113,9 @@ def test_a_stance_that_is_no_number_from_minus_1_to_1_is_unreadable(stance: obje
 
 def test_an_opinion_is_read_as_strictly_as_an_answer() -> None:
     assert answer.read_opinion('{"argument": "x", "stance": -1}') == answer.Opinion("x", -1.0)
-    for text in ('{"argument": "x", "stance": NaN}', '{"argument": "x", "stance": 1, "stance": 0}', decision(), "x"):
+    draft = '```json\n{"argument": "x", "stance": 1}\n```\nNo: {"argument": "x", "stance": -1}'
+    twice = '{"argument": "x", "stance": 1, "stance": 0}'
+    for text in ('{"argument": "x", "stance": NaN}', twice, draft, decision(), "x"):
         assert isinstance(answer.read_opinion(text), Unreadable)
 
 
