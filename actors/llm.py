@@ -14,7 +14,7 @@ from loguru import logger
 from msgspec import Struct
 
 from actors.analysts import calling, final_state, registry, verdict
-from actors.analysts.analyst import AnalysisError, Unavailable
+from actors.analysts.analyst import AnalysisError, Unavailable, verdict_within
 from actors.analysts.verdict import Refusal, Verdict
 from actors.console import text
 from bus import actor, failpoints, messages
@@ -148,7 +148,7 @@ class Analyst(actor.Actor):
         intent, epoch = message.intent, message.epoch
         log = logger.bind(intent_id=intent.id)
         log.info("Analysing {}, attempt {}", intent.symbol, intent.attempts)
-        deadline_s = max(0.0, min(self.settings.llm.deadline_s, message.lease_s))
+        deadline_s = min(self.settings.llm.deadline_s, message.lease_s)
         # gather hands a defect of an analyst over as a value: it costs this attempt and nothing else.
         (found,) = await asyncio.gather(self._judge(intent, deadline_s), return_exceptions=True)
         failpoints.reach("llm.after_analyse")
@@ -182,12 +182,8 @@ class Analyst(actor.Actor):
         signal = verdict.signal_of(intent)
         if not isinstance(signal, Signal):
             return self._stated(verdict.hold(f"No decision possible: {signal.reason}"))
-        try:
-            with calling.about(intent):
-                async with asyncio.timeout(deadline_s):
-                    found = await self._analyst.analyse(intent, deadline_s)
-        except TimeoutError as error:
-            raise AnalysisError(f"no verdict within {deadline_s:.0f} s") from error
+        with calling.about(intent):
+            found = await verdict_within(deadline_s, self._analyst, intent)
         checked = verdict.check(found, signal, self.settings.llm)
         return self._stated(found, checked) if isinstance(checked, Refusal) else self._stated(checked)
 

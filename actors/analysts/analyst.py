@@ -5,6 +5,7 @@ Used by the llm process. An analyst proposes; `verdict.check` disposes. It never
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -12,6 +13,9 @@ from actors.analysts.verdict import Verdict
 from bus import messages
 from bus.errors import NoAnswer, PilotError
 from bus.records import TradeIntent
+
+BACKSTOP_RATIO = 0.1  # of the time for a verdict, kept from the analyst, so that its own timers end first
+BACKSTOP_S_MAX = 1.0
 
 Ask = Callable[[messages.Command], Awaitable[messages.Ack]]
 """How an analyst talks to the store: `bus.link.Link.ask`."""
@@ -59,3 +63,20 @@ class Analyst(Protocol):
     async def close(self) -> None:
         """Let go of connections."""
         ...
+
+
+async def verdict_within(limit_s: float, analyst: Analyst, intent: TradeIntent) -> Verdict:
+    """Return an analyst's verdict on an intent within `limit_s` seconds; at most 0 is no time at all.
+
+    The analyst is given a little less. Its own timer says which endpoint was silent, tells the breaker and settles the
+    tokens; ours only breaks off, and is for an analyst that keeps no time.
+
+    Raises:
+        AnalysisError: no verdict, as `Analyst.analyse` says, or none in time.
+    """
+    limit_s = max(0.0, limit_s)
+    try:
+        async with asyncio.timeout(limit_s):
+            return await analyst.analyse(intent, limit_s - min(BACKSTOP_RATIO * limit_s, BACKSTOP_S_MAX))
+    except TimeoutError as error:
+        raise AnalysisError(f"no verdict within {limit_s:.0f} s") from error

@@ -14,7 +14,7 @@ from loguru import logger
 from msgspec import Struct
 
 from actors.analysts import final_state, verdict
-from actors.analysts.analyst import AnalysisError, Analyst
+from actors.analysts.analyst import AnalysisError, Analyst, verdict_within
 from actors.analysts.verdict import Refusal, Verdict
 from actors.console import text
 from bus.clock import Clock
@@ -89,7 +89,7 @@ class ShadowAnalyst:
             return Seen(analyst=self._shadow.name, error=signal.reason)
         began = self._clock.monotonic()
         # gather hands a defect of the shadow over as a value: it costs this record and nothing else.
-        (found,) = await asyncio.gather(self._ask(intent, wait_s), return_exceptions=True)
+        (found,) = await asyncio.gather(verdict_within(wait_s, self._shadow, intent), return_exceptions=True)
         took_ms = round(1_000 * (self._clock.monotonic() - began))
         if isinstance(found, Verdict):
             return _seen(self._shadow.name, found, verdict.check(found, signal, self._settings), took_ms)
@@ -99,13 +99,6 @@ class ShadowAnalyst:
         if not isinstance(found, AnalysisError):
             logger.bind(intent_id=intent.id).opt(exception=found).error("The shadow '{}' failed", self._shadow.name)
         return Seen(analyst=self._shadow.name, error=text.line(error, ERROR_CHARS_MAX), latency_ms=took_ms)
-
-    async def _ask(self, intent: TradeIntent, wait_s: float) -> Verdict:
-        try:
-            async with asyncio.timeout(max(0.0, wait_s)):
-                return await self._shadow.analyse(intent, max(0.0, wait_s))
-        except TimeoutError as error:
-            raise AnalysisError(f"no verdict within {wait_s:.0f} s") from error
 
 
 def _seen(analyst: str, found: Verdict, checked: Verdict | Refusal, latency_ms: int) -> Seen:

@@ -17,7 +17,7 @@ from config.settings import Bus, Llm, Settings
 from store import tokens
 from tests.kit.clock import ManualClock
 from tests.kit.eventually import eventually_async as eventually
-from tests.kit.llm_server import LlmServer, completion, decision, error_step
+from tests.kit.llm_server import LlmServer, Step, completion, decision, error_step
 from tests.kit.puppet_store import PuppetStore, running
 from tests.kit.store import StoreHarness
 
@@ -86,6 +86,28 @@ async def test_while_the_model_is_away_intents_wait_untried_until_they_expire_an
     assert store.alerts() == [("error", "llm_away"), ("info", "llm_back")]
     days = {(datetime.now(UTC) - timedelta(days=ago)).date().isoformat() for ago in (0, 1)}
     assert sum(store.harness.read.llm_day(day).tokens for day in days) == 340
+    await store.close()
+
+
+async def test_a_silent_model_is_away_too_and_leaves_nothing_reserved(server: LlmServer, tmp_path: Path) -> None:
+    found = Llm(analyst="openai", base_url=server.url, model="test-model", breaker_failures_max=1, breaker_wait_s=60.0,
+                deadline_s=0.3)  # fmt: skip
+    settings = Settings(profile="test", bus=Bus(beat_s=0.05, dead_s=1.0, resend_s=0.1), llm=found)
+    server.default = Step(body=None)
+    store = WriterStore(tmp_path, found)
+    for symbol in ("EURUSD", "GBPUSD", "AUDUSD"):
+        store.harness.pending(symbol=symbol)
+    async with running(llm.Analyst, Role.LLM, settings, tmp_path):
+        await eventually(lambda: len(server.asked) == 1 and store.statuses()["EURUSD"] == (Status.PENDING, 1))
+        await eventually(lambda: ("error", "llm_away") in store.alerts())
+        store.harness.tick(120.0)  # EURUSD may be tried again: nobody takes it
+        days = [(datetime.now(UTC) - timedelta(days=ago)).date().isoformat() for ago in (0, 1)]
+        await eventually(lambda: sum(store.harness.read.llm_day(day).reserved_tokens for day in days) == 0)
+        assert sum(store.harness.read.llm_day(day).tokens for day in days) > 0, "it may have cost something"
+        await eventually(lambda: store.statuses() == {
+            "EURUSD": (Status.PENDING, 1), "GBPUSD": (Status.PENDING, 0), "AUDUSD": (Status.PENDING, 0),
+        })  # fmt: skip
+    assert len(server.asked) == 1, "whom nobody hears is asked nothing more"
     await store.close()
 
 

@@ -119,8 +119,17 @@ async def test_the_shadow_is_told_how_long_it_has() -> None:
 
     await shadow(says).analyse(an_intent(), 600.0)
     await shadow(says).analyse(an_intent(), 50.0)
-    assert told[0] == 120.0
-    assert 44.0 < told[1] <= 45.0
+    assert told[0] == 119.0
+    assert 43.0 < told[1] <= 44.0
+
+
+async def test_a_shadow_that_ends_its_own_wait_says_itself_who_was_silent() -> None:
+    async def says(intent: TradeIntent, deadline_s: float) -> Verdict:
+        await asyncio.sleep(deadline_s)
+        raise AnalysisError("the endpoint gave no answer")
+
+    found = await shadow(says, shadow_s=0.3).analyse(an_intent(), 60.0)
+    assert "the endpoint gave no answer" in recorded(found)["error"]
 
 
 async def test_a_cancelled_analysis_cancels_the_shadow_and_is_no_verdict() -> None:
