@@ -5,6 +5,7 @@ Knows values only: which file they come from is said by whoever read it.
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import date
 
@@ -13,7 +14,7 @@ from config.settings import Bus, Settings
 
 ARCHIVE_DAYS_MIN = 90  # far beyond whatever a firm's day, a resend or a broker's history still asks for
 DAILY_ONLY = frozenset({"ecb"})
-TIMEFRAMES = ("D1", "H4", "H1")
+BARS_A_DAY = {"D1": 1, "H4": 6, "H1": 24}
 
 
 class Disagreement(Exception):
@@ -55,6 +56,7 @@ def check(found: Settings, *, is_clock_moved: bool) -> None:
     if found.supervisor.watchdog_s < 2 * found.bus.beat_s:
         raise Disagreement(f"supervisor.watchdog_s was {found.supervisor.watchdog_s}; must be at least 2 x bus.beat_s")
     _check_bars(found)
+    _check_bridge(found)
     if found.scanner.top_k >= len(found.symbols):
         raise Disagreement(f"scanner.top_k was {found.scanner.top_k}; allowed below {len(found.symbols)}, the symbols")
     for day in found.compliance.holidays:
@@ -70,7 +72,7 @@ def _check_bars(found: Settings) -> None:
     """Refuse timeframes that are not served, and sources that cannot serve what is wanted."""
     wanted = found.scanner
     for name in wanted.timeframes:
-        if name not in TIMEFRAMES:
+        if name not in BARS_A_DAY:
             raise Disagreement(
                 f"scanner.timeframes held {name!r}; allowed: D1, H4, H1. Below one hour the analysts' delay "
                 "breaks any strategy (blueprint section 7.2)"
@@ -95,6 +97,25 @@ def _check_bars(found: Settings) -> None:
             f"scanner.twelvedata_url was {wanted.twelvedata_url!r}; plain http is allowed to this machine "
             "only, because the key goes with every request"
         )
+
+
+def _check_bridge(found: Settings) -> None:
+    """Refuse distances of the bridge to TradingAgents, in a day's volatilities, that lie outside a timeframe's band."""
+    llm = found.llm
+    for name in found.scanner.timeframes if llm.analyst == "tradingagents" else ():
+        bars = math.sqrt(BARS_A_DAY[name])  # the volatility of a day in those of one bar
+        sl, tp = llm.tradingagents_sl_volatilities, llm.tradingagents_tp_volatilities
+        if not llm.sl_volatility_min <= sl * bars <= llm.sl_volatility_max:
+            raise Disagreement(
+                f"llm.tradingagents_sl_volatilities was {sl:g} of a day, {sl * bars:.3g} of an {name} bar; allowed: "
+                "llm.sl_volatility_min .. llm.sl_volatility_max, "
+                f"{llm.sl_volatility_min:g}..{llm.sl_volatility_max:g}"
+            )
+        if tp * bars > llm.tp_volatility_max:
+            raise Disagreement(
+                f"llm.tradingagents_tp_volatilities was {tp:g} of a day, {tp * bars:.3g} of an {name} bar; allowed: "
+                f"at most llm.tp_volatility_max, {llm.tp_volatility_max:g}"
+            )
 
 
 def _check_panel(found: Settings) -> None:

@@ -11,23 +11,23 @@ import math
 import msgspec
 from msgspec import Struct
 
-from actors.analysts import distances, verdict
+from actors.analysts import distances, timeframes, verdict
 from actors.analysts.verdict import Verdict
 from bus.records import Signal, TradeIntent
 from bus.vocabulary import Side
 
 NAME = "offline rules, not an LLM"
-SL_VOLATILITIES = 1.5  # stop, in daily volatilities
+SL_VOLATILITIES = 1.5  # stop, in volatilities of one bar
 REWARD_TO_RISK = 2.0
-VOLATILITY_RATIO_MAX = 2.0  # 20-day over 120-day volatility: above it the market is in turmoil
-STRETCH_SD_MAX = 3.0  # distance of the close from its 20-day mean, in its standard deviations
+VOLATILITY_RATIO_MAX = 2.0  # 20-bar over 120-bar volatility: above it the market is in turmoil
+STRETCH_SD_MAX = 3.0  # distance of the close from its 20-bar mean, in its standard deviations
 CONTRADICTIONS_MAX = 2  # of the five trend readings; with more against the side the signal disagrees with itself
 MAJORITY_MIN = 4  # of the five, to take a side when the scanner gives none
 DEAD_BAND = 0.1  # of one standard deviation of the reading's own horizon: less than that is no trend
 
-# The five trend readings with their horizon in days. A mean of n closes lags about n / 2 days.
-TREND_DAYS = {"ret_20": 20, "ret_60": 60, "sma_20_dist": 10, "sma_60_dist": 30, "momentum_250": 250}
-NEEDED = (*TREND_DAYS, "vol_20", "vol_ratio_20_120", "z_20")
+# The five trend readings with their horizon in bars. A mean of n closes lags about n / 2 bars.
+TREND_BARS = {"ret_20": 20, "ret_60": 60, "sma_20_dist": 10, "sma_60_dist": 30, "momentum_250": 250}
+NEEDED = (*TREND_BARS, "vol_20", "vol_ratio_20_120", "z_20")
 
 
 class Readings(Struct, frozen=True, kw_only=True):
@@ -68,7 +68,8 @@ def judge(signal: Signal) -> Verdict:
         if not math.isfinite(signal.features.get(name, math.nan)):
             return verdict.hold(f"The reading {name} is missing or not a finite number.")
     if not (math.isfinite(signal.volatility_pips) and signal.volatility_pips > 0 and signal.features["vol_20"] > 0):
-        return verdict.hold(f"The daily volatility was {signal.volatility_pips} pips; no stop can be set on it.")
+        called = timeframes.volatility(signal.timeframe)
+        return verdict.hold(f"The {called} was {signal.volatility_pips} pips; no stop can be set on it.")
     seen = read(signal)
     if reason := _objection(seen):
         return _verdict(signal, seen, verdict.hold(reason))
@@ -76,7 +77,7 @@ def judge(signal: Signal) -> Verdict:
     word = "up" if seen.side == "BUY" else "down"
     reason = (
         f"{seen.agree} of {len(seen.votes)} trend readings point {word}, {seen.against} the other way; "
-        f"volatility is {seen.volatility_ratio:.2f} x its 120-day level."
+        f"volatility is {seen.volatility_ratio:.2f} x its 120-bar level."
     )
     found = Verdict(
         side=seen.side or "HOLD",
@@ -95,8 +96,8 @@ def read(signal: Signal) -> Readings:
     """
     features = signal.features
     votes: dict[str, int] = {}
-    for name, days in TREND_DAYS.items():
-        band = DEAD_BAND * features["vol_20"] * math.sqrt(days)
+    for name, bars in TREND_BARS.items():
+        band = DEAD_BAND * features["vol_20"] * math.sqrt(bars)
         votes[name] = 0 if abs(features[name]) <= band else int(math.copysign(1, features[name]))
     up, down = sum(v > 0 for v in votes.values()), sum(v < 0 for v in votes.values())
     side: Side | None = None
@@ -123,10 +124,10 @@ def _objection(seen: Readings) -> str:
     if seen.agree == 0:
         return f"No trend reading supports a {seen.side}."
     if seen.volatility_ratio > VOLATILITY_RATIO_MAX:
-        return f"Volatility is {seen.volatility_ratio:.2f} x its 120-day level; allowed: {VOLATILITY_RATIO_MAX:g}."
+        return f"Volatility is {seen.volatility_ratio:.2f} x its 120-bar level; allowed: {VOLATILITY_RATIO_MAX:g}."
     if seen.stretch_sd > STRETCH_SD_MAX:
         return (
-            f"The move is stretched: {seen.stretch_sd:.1f} standard deviations from the 20-day mean; "
+            f"The move is stretched: {seen.stretch_sd:.1f} standard deviations from the 20-bar mean; "
             f"allowed: {STRETCH_SD_MAX:g}."
         )
     return ""
@@ -159,7 +160,7 @@ def _report(signal: Signal, seen: Readings, found: Verdict) -> str:
     if found.side != "HOLD":
         lines += [
             "",
-            f"Stop {found.sl_pips:g} pips ({SL_VOLATILITIES:g} x the daily volatility of "
+            f"Stop {found.sl_pips:g} pips ({SL_VOLATILITIES:g} x the {timeframes.volatility(signal.timeframe)}, "
             f"{signal.volatility_pips:.1f} pips), target {found.tp_pips:g} pips ({REWARD_TO_RISK:g} x the stop).",
         ]
     return "\n".join(lines) + "\n"

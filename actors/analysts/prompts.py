@@ -10,6 +10,7 @@ from typing import TypedDict
 
 import msgspec
 
+from actors.analysts import timeframes
 from actors.console import text
 from bus.records import Signal
 from config.settings import Llm
@@ -24,13 +25,13 @@ class ChatMessage(TypedDict):
     content: str
 
 
-_SYSTEM = """You are a careful FX analyst. You judge one trade idea on daily bars and answer with one JSON object.
+_SYSTEM = """You are a careful FX analyst. You judge one trade idea on {bars} and answer with one JSON object.
 
 Fields, in this order:
 - reason: what speaks for and against the trade, at most 100 words. It must agree with the side.
 - side: "BUY", "SELL" or "HOLD". HOLD whenever the readings disagree or you are not sure.
-- sl_pips: distance of the stop in pips, from {low} to {high} x the daily volatility; null for HOLD.
-- tp_pips: distance of the target in pips, at least {ratio} x sl_pips and at most {far} x the daily volatility;
+- sl_pips: distance of the stop in pips, from {low} to {high} x the {volatility}; null for HOLD.
+- tp_pips: distance of the target in pips, at least {ratio} x sl_pips and at most {far} x the {volatility};
   null for HOLD.
 - confidence: from 0 to 1.
 
@@ -45,7 +46,7 @@ _MEANINGS = {
     "sma_20_dist": "close over its 20-bar mean, minus 1",
     "sma_60_dist": "close over its 60-bar mean, minus 1",
     "rsi_14": "Wilder's RSI, 0 to 100",
-    "vol_20": "20-bar volatility, as a fraction a day",
+    "vol_20": "20-bar volatility, as a fraction a {bar}",
     "vol_ratio_20_120": "20-bar over 120-bar volatility",
     "z_20": "standard deviations from the 20-bar mean",
     "range_60": "place in the 60-bar range, 0 = low, 1 = high",
@@ -55,7 +56,10 @@ _MEANINGS = {
 
 def ask(signal: Signal, limits: Llm) -> list[ChatMessage]:
     """Return the messages that ask for a decision on a signal."""
+    timeframe = signal.timeframe
     system = _SYSTEM.format(
+        bars="daily bars" if timeframe == "D1" else f"{timeframes.bar(timeframe)}s",
+        volatility=timeframes.volatility(timeframe),
         low=f"{limits.sl_volatility_min:g}",
         high=f"{limits.sl_volatility_max:g}",
         ratio=f"{limits.reward_to_risk_min:g}",
@@ -67,13 +71,14 @@ def ask(signal: Signal, limits: Llm) -> list[ChatMessage]:
 def figures(signal: Signal, limits: Llm) -> str:
     """Return what the scanner says of a signal, line by line."""
     volatility = signal.volatility_pips
+    meanings = {name: meaning.format(bar=timeframes.bar(signal.timeframe)) for name, meaning in _MEANINGS.items()}
     lines = [
         f"Pair: {signal.symbol}, bars: {signal.timeframe} up to {signal.bar_time}, source: {signal.source}",
-        f"Close: {signal.close:g}; daily volatility: {volatility:.1f} pips; allowed stop: "
+        f"Close: {signal.close:g}; {timeframes.volatility(signal.timeframe)}: {volatility:.1f} pips; allowed stop: "
         f"{limits.sl_volatility_min * volatility:.1f} to {limits.sl_volatility_max * volatility:.1f} pips",
         f"Scanner: side hint {signal.side_hint}, score {signal.score:+.4f}, clarity of the ranking {signal.confidence}",
         "Readings:",
-        *(f"- {name}: {value:+.4f} ({_MEANINGS.get(name, name)})" for name, value in sorted(signal.features.items())),
+        *(f"- {name}: {value:+.4f} ({meanings.get(name, name)})" for name, value in sorted(signal.features.items())),
     ]
     return "\n".join(lines)
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from actors.analysts import timeframes
 from bus.records import Signal
 from config.load import ConfigError
 from config.settings import Llm
@@ -31,7 +32,7 @@ MAY_SEE: dict[Role, frozenset[str]] = {
 """`views` are what technical and macro said, `opponent` is the other advocate's last word, `debate` both last words."""
 PLACEHOLDERS = frozenset(
     {
-        "symbol", "timeframe", "bar_time", "volatility_pips", "sl_min_pips", "sl_max_pips", "tp_max_pips",
+        "symbol", "timeframe", "bar", "bar_time", "volatility_pips", "sl_min_pips", "sl_max_pips", "tp_max_pips",
         "reward_to_risk_min", "round", "rounds",
     }
 )  # fmt: skip
@@ -51,6 +52,7 @@ class Prompt(Struct, frozen=True):
             {
                 "symbol": signal.symbol,
                 "timeframe": signal.timeframe,
+                "bar": timeframes.bar(signal.timeframe),
                 "bar_time": signal.bar_time,
                 "volatility_pips": f"{volatility:.1f}",
                 "sl_min_pips": f"{limits.sl_volatility_min * volatility:.1f}",

@@ -2,7 +2,8 @@
 
 Used by the llm process when `llm.analyst = "tradingagents"`. Each analysis is a process of its own under the project's
 own interpreter, see tradingagents_process.py. Never falls back to another analyst; what is not one of the five ratings
-is no trade. It gives a side only: stop and target come from the volatility, as with the offline analyst.
+is no trade. It gives a side only: stop and target come from the volatility, as with the offline analyst, but from that
+of a day: its opinion is about days, whatever bars the signal is from.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 import msgspec
 from loguru import logger
 
-from actors.analysts import distances, tradingagents_process, verdict
+from actors.analysts import distances, timeframes, tradingagents_process, verdict
 from actors.analysts.analyst import AnalysisError
 from actors.analysts.tradingagents_process import Answer
 from actors.analysts.verdict import Verdict
@@ -125,7 +126,11 @@ class TradingAgentsAnalyst:
         if not PAIR.fullmatch(pair):  # it becomes the name of a folder
             return verdict.hold(f"The symbol was {signal.symbol!r}; allowed: six capital letters, a dot and a suffix.")
         if not (math.isfinite(signal.volatility_pips) and signal.volatility_pips > 0):
-            return verdict.hold(f"The daily volatility was {signal.volatility_pips} pips; no stop can be set on it.")
+            called = timeframes.volatility(signal.timeframe)
+            return verdict.hold(f"The {called} was {signal.volatility_pips} pips; no stop can be set on it.")
+        daily_pips = timeframes.daily_pips(signal)
+        if daily_pips is None:
+            return verdict.hold(f"The timeframe was {signal.timeframe!r}; allowed: {', '.join(timeframes.BARS)}.")
         if self._runner is None:
             raise AnalysisError("the analyst was not started")
         ticker = ticker_of(pair, self._settings)
@@ -141,7 +146,7 @@ class TradingAgentsAnalyst:
             raise AnalysisError(f"TradingAgents could not be started: {error}") from error
         how = CONTEXTS.get(answer.context, "not at all")
         logger.bind(intent_id=intent.id).info("Handed the scanner's figures to TradingAgents {}", how)
-        return _verdict(signal, ticker, answer, self._settings, self._clock.monotonic() - began)
+        return _verdict(signal, daily_pips, ticker, answer, self._settings, self._clock.monotonic() - began)
 
 
 def ticker_of(symbol: str, settings: Llm) -> str:
@@ -165,7 +170,9 @@ def figures_of(signal: Signal) -> dict[str, float | str]:
 # ── from a rating to a verdict ──────────────────────────────────────────────
 
 
-def _verdict(signal: Signal, ticker: str, answer: Answer, settings: Llm, latency_s: float) -> Verdict:
+def _verdict(
+    signal: Signal, daily_pips: float, ticker: str, answer: Answer, settings: Llm, latency_s: float
+) -> Verdict:
     rating = text.line(answer.signal or "", 200)
     state = _state(answer.final_state)
     said = f"TradingAgents {text.line(answer.version, 40)} rated {ticker} {rating!r}"
@@ -174,8 +181,8 @@ def _verdict(signal: Signal, ticker: str, answer: Answer, settings: Llm, latency
         said = f"No valid decision: {said}; known are {', '.join(SIDES)}"
     elif side != "HOLD" and (objection := _objection(side, state)):
         said, side = f"No valid decision: {said}, but {objection}", "HOLD"
-    sl_pips = distances.pips(signal.volatility_pips, settings.tradingagents_sl_volatilities)
-    tp_pips = distances.pips(signal.volatility_pips, settings.tradingagents_tp_volatilities)
+    sl_pips = distances.pips(daily_pips, settings.tradingagents_sl_volatilities)
+    tp_pips = distances.pips(daily_pips, settings.tradingagents_tp_volatilities)
     kept = {
         "analyst": TradingAgentsAnalyst.name, "version": text.line(answer.version, 40), "ticker": ticker,
         "rating": rating, "figures": answer.context, "latency_ms": round(1_000 * latency_s), "final_state": _cut(state),
@@ -184,9 +191,13 @@ def _verdict(signal: Signal, ticker: str, answer: Answer, settings: Llm, latency
     lines = [f"# {signal.symbol}: {side}", "", f"{said}. Bars of {signal.source} up to {signal.bar_time}."]
     if side == "HOLD":
         return verdict.hold(f"{said}.", report=_report(lines, state), state_json=state_json)
+    scale = f"the daily volatility of {daily_pips:.1f} pips"
+    if signal.timeframe != "D1":
+        called = timeframes.volatility(signal.timeframe)
+        scale += f" (the {called}, {signal.volatility_pips:.1f} pips, by the square root of time)"
     lines += ["", f"It gives a side only: stop {sl_pips:g} and target {tp_pips:g} pips are "
               f"{settings.tradingagents_sl_volatilities:g} and {settings.tradingagents_tp_volatilities:g} times "
-              f"the daily volatility of {signal.volatility_pips:.1f} pips."]  # fmt: skip
+              f"{scale}."]  # fmt: skip
     return Verdict(
         side=side, reason=f"{said}.", sl_pips=sl_pips, tp_pips=tp_pips, report=_report(lines, state),
         state_json=state_json,

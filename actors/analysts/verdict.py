@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from actors.analysts import timeframes
 from actors.console import text
 from actors.market import pips
 from actors.market.errors import BadBars
@@ -69,7 +70,7 @@ def signal_of(intent: TradeIntent) -> Signal | Refusal:
 def check(verdict: Verdict, signal: Signal, limits: Llm) -> Verdict | Refusal:
     """Return the verdict when it may become a trade (or is HOLD), else the refusal.
 
-    A stop must lie within `sl_volatility_min` .. `sl_volatility_max` times the signal's daily volatility, and the
+    A stop must lie within `sl_volatility_min` .. `sl_volatility_max` times the volatility of one bar of the signal; the
     target must be at least `reward_to_risk_min` times the stop and at most `tp_volatility_max` times that volatility.
     Counted from the signal's last close, both must be prices. The text must not say the opposite of the side.
     """
@@ -98,7 +99,10 @@ def _check_numbers(verdict: Verdict) -> Refusal | None:
 def _check_distances(verdict: Verdict, signal: Signal, limits: Llm) -> Refusal | None:
     volatility = signal.volatility_pips
     if not math.isfinite(volatility) or volatility <= 0:
-        return Refusal(rule="signal", reason=f"the daily volatility was {volatility} pips; a stop cannot be judged")
+        return Refusal(
+            rule="signal",
+            reason=f"the {timeframes.volatility(signal.timeframe)} was {volatility} pips; a stop cannot be judged",
+        )
     sl, tp = verdict.sl_pips or 0.0, verdict.tp_pips or 0.0
     low, high = limits.sl_volatility_min * volatility, limits.sl_volatility_max * volatility
     if not low <= sl <= high:

@@ -178,8 +178,8 @@ def for_analysts(bars: Bars) -> dict[str, float]:
     """Return what an analyst sees of the newest bar, in plain units and not along the trend.
 
     ret_n and momentum_250: close / close n bars before - 1. sma_n_dist: close / mean of n closes - 1. rsi_14: 0..100.
-    vol_20: fraction a day. vol_ratio_20_120: 20-day over 120-day volatility. z_20: deviations from the 20-day mean.
-    trend: the rule that gives the side hint. range_60: 0 at the 60-day low, 1 at the high.
+    vol_20: fraction a bar. vol_ratio_20_120: 20-bar over 120-bar volatility. z_20: deviations from the 20-bar mean.
+    trend: the rule that gives the side hint. range_60: 0 at the 60-bar low, 1 at the high.
     """
     close, x = bars.close, np.log(bars.close)
     slow = volatility(x, 120)[-1]

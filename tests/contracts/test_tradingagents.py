@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from actors.analysts import registry, tradingagents, tradingagents_process
+from actors.analysts import registry, tradingagents, tradingagents_process, verdict
 from actors.analysts.analyst import AnalysisError, Analyst
 from actors.analysts.verdict import Verdict
 from actors.console import foreign
@@ -206,6 +206,24 @@ async def test_distances_are_the_settings_multiples(analyst: Make) -> None:
     found = await analyst(tradingagents_sl_volatilities=1.0, tradingagents_tp_volatilities=2.5)
     told = await judged(found, volatility_pips=33.33)
     assert (told.sl_pips, told.tp_pips) == (33.3, 83.3)
+
+
+@pytest.mark.parametrize(("timeframe", "stop", "target"), [("D1", 15.0, 30.0), ("H4", 36.7, 73.5), ("H1", 73.5, 147.0)])
+async def test_its_opinion_is_of_days_so_distances_are_of_a_days_volatility_whatever_the_bars(
+    analyst: Make, timeframe: str, stop: float, target: float
+) -> None:
+    signal = a_signal(timeframe=timeframe, volatility_pips=10.0)
+    found = await (await analyst(sl_volatility_max=7.5)).analyse(an_intent(signal), DEADLINE_S)
+    assert (found.sl_pips, found.tp_pips) == (stop, target)
+    assert isinstance(verdict.check(found, signal, Llm(sl_volatility_max=7.5)), Verdict)
+    assert f"the daily volatility of {stop / 1.5:.1f} pips" in found.report
+    assert ("volatility of a 1-hour bar, 10.0 pips" in found.report) == (timeframe == "H1")
+
+
+async def test_bars_of_unknown_length_are_no_trade_and_nobody_is_asked(analyst: Make, data: Path) -> None:
+    found = await judged(await analyst(starts=False), timeframe="M15")
+    assert found.side == "HOLD" and "M15" in found.reason
+    assert not data.exists()
 
 
 @pytest.mark.parametrize("behaviour", ["prints", "leaves_threads", "says_much", "is_long", "returns_surrogates"])

@@ -85,6 +85,18 @@ def test_a_clock_that_tests_move_is_refused_for_a_live_account(tmp_path: Path, m
         ("symbols = ['EURUSD', 'GBPUSD']", "scanner.top_k was 3; "),
         ("[llm]\nsl_volatility_min = 6", "llm.sl_volatility_min was 6.0; must be below llm.sl_volatility_max = 5.0"),
         ("[llm]\ntp_volatility_max = 0.1", "llm.tp_volatility_max was 0.1; must be at least llm.reward_to_risk_min x"),
+        (
+            "[llm]\nanalyst = 'tradingagents'\n[scanner]\nsources = ['csv']\ncsv_path = '/x'\n"
+            "timeframes = ['H4', 'H1']",
+            "llm.tradingagents_sl_volatilities was 1.5 of a day, 7.35 of an H1 bar; allowed: llm.sl_volatility_min .. "
+            "llm.sl_volatility_max, 0.3..5",
+        ),
+        (
+            "[llm]\nanalyst = 'tradingagents'\ntp_volatility_max = 7\n[scanner]\nsources = ['csv']\ncsv_path = '/x'\n"
+            "timeframes = ['H4']",
+            "llm.tradingagents_tp_volatilities was 3 of a day, 7.35 of an H4 bar; allowed: at most "
+            "llm.tp_volatility_max, 7",
+        ),
         ("[llm]\nanalyst = 'panel'", "llm.roles is missing; llm.analyst = 'panel' needs an endpoint for each role"),
         ("[llm.roles]\ntechnical = 'a'\nmacro = 'a'\nbull = 'a'\nbear = 'a'", "llm.roles.judge is missing"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any, Literal
 
@@ -174,6 +175,19 @@ def test_the_prompt_names_the_limits_and_every_reading_and_nothing_of_the_accoun
     assert "12.0 to 200.0 pips" in text
     assert all(f"- {name}:" in text for name in a_signal().features)
     assert not any(word in text.lower() for word in ("balance", "equity", "drawdown"))
+
+
+@pytest.mark.parametrize(("timeframe", "bar"), [("H4", "4-hour bar"), ("H1", "1-hour bar")])
+def test_a_prompt_on_shorter_bars_speaks_of_those_bars_and_of_no_day(timeframe: str, bar: str) -> None:
+    system, user = (one["content"] for one in prompts.ask(a_signal(timeframe=timeframe), Llm()))
+    assert not re.search(r"\b(daily|days?)\b", system + user)
+    assert f"on {bar}s" in system and f"0.3 to 5 x the volatility of a {bar}" in system
+    assert f"volatility of a {bar}: 40.0 pips" in user and f"a fraction a {bar}" in user
+
+
+def test_a_prompt_on_daily_bars_is_the_one_that_recordings_of_it_hold() -> None:
+    digest = prompts.digest(prompts.ask(a_signal(), Llm()))
+    assert digest == "109b4cd8005b702b500c93f090f84df6e579332156c87dc913e4a50d2a655e49"
 
 
 def test_the_same_signal_gives_the_same_prompt_and_another_one_a_different_digest() -> None:

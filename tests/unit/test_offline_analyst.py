@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import msgspec
 import pytest
@@ -47,7 +48,7 @@ def test_three_of_five_readings_against_the_scanners_side_is_no_trade() -> None:
 
 
 def test_no_reading_for_the_scanners_side_is_no_trade() -> None:
-    flat = dict.fromkeys(offline.TREND_DAYS, 0.0)
+    flat = dict.fromkeys(offline.TREND_BARS, 0.0)
     found = offline.judge(a_signal(features=flat))
     assert found.side == "HOLD"
     assert "supports" in found.reason
@@ -80,8 +81,15 @@ def test_the_report_says_what_wrote_it_and_why() -> None:
     for found in (offline.judge(a_signal()), offline.judge(a_signal(features={"vol_ratio_20_120": 5.0}))):
         assert "offline rules, not an LLM" in found.report
         assert found.reason in found.report
-        assert all(name in found.report for name in offline.TREND_DAYS)
+        assert all(name in found.report for name in offline.TREND_BARS)
         assert msgspec.json.decode(found.state_json)["analyst"] == "offline rules, not an LLM"
+
+
+def test_what_it_says_of_shorter_bars_speaks_of_no_day() -> None:
+    for changes in ({}, {"features": {"z_20": 3.1}}, {"features": {"vol_ratio_20_120": 5.0}}, {"volatility_pips": 0.0}):
+        found = offline.judge(a_signal(timeframe="H1", **changes))
+        assert not re.search(r"\b(daily|days?)\b|-day\b", found.reason + found.report)
+    assert "1.5 x the volatility of a 1-hour bar, 40.0 pips" in offline.judge(a_signal(timeframe="H1")).report
 
 
 async def test_an_unreadable_signal_is_no_trade() -> None:
@@ -100,7 +108,7 @@ async def test_the_same_intent_gives_the_same_verdict() -> None:
 readings = st.floats(-0.2, 0.2)
 signals = st.builds(
     lambda trend, vol, ratio, stretch, hint, pips: a_signal(
-        features=dict(zip(offline.TREND_DAYS, trend, strict=True))
+        features=dict(zip(offline.TREND_BARS, trend, strict=True))
         | {"vol_20": vol, "vol_ratio_20_120": ratio, "z_20": stretch},
         side_hint=hint,
         volatility_pips=pips,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -81,3 +82,16 @@ def test_the_delivered_roles_name_our_limits_and_nothing_of_the_account(role: ro
         assert "from 12.0 to 200.0" in told and "at most 600.0" in told and "at least 1 x" in told
     if role in ("bull", "bear"):
         assert "round 2 of 3" in told
+
+
+@pytest.mark.parametrize("role", roles.MAY_SEE)
+def test_the_delivered_roles_speak_of_the_signals_own_bars(role: roles.Role) -> None:
+    found = roles.load()[role]
+    told = {timeframe: found.told(a_signal(timeframe=timeframe), Llm()) for timeframe in ("D1", "H4", "H1")}
+    assert not re.search(r"\b(daily|days?)\b", told["H4"] + told["H1"])
+    if role == "judge":
+        assert "the noise of a day (40.0 pips)" in told["D1"]
+        assert "the noise of a 1-hour bar (40.0 pips)" in told["H1"]
+    if role in ("technical", "macro"):
+        assert "coming days" in re.sub(r"\s+", " ", told["D1"])
+        assert "coming 4-hour bars" in re.sub(r"\s+", " ", told["H4"])
