@@ -4,10 +4,13 @@ Part of the store process. First a step is on disk in the archive, then its rows
 anchor that the journal's chain goes on from: a kill in between leaves rows in both, and the next step ends it. Never
 moves an intent that is not ended, an order without an outcome, an alert that nobody was told of, days, marks, halts or
 attestations, and stops in front of whatever it must not move: what is left is always the journal's end.
+Rows leave in the order in which they were written. A clock that was wrong may have dated them otherwise, so that a file
+may hold rows of an earlier year than its own.
 """
 
 from __future__ import annotations
 
+import itertools
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -62,20 +65,22 @@ class Archivist:
         """Move one step and return how many rows left the store.
 
         Raises:
-            ArchiveRefused: the file is none of ours, or holds other rows under the same keys.
+            ArchiveRefused: the file is none of ours, or holds other rows under the same keys, or others than were
+                copied would leave the store.
         """
         limit = clock.iso(now - timedelta(days=self._days))
         arrows, alerts = self._arrows(limit), self._alerts(limit)
         first = min((str(rows[0][at]) for rows, at in ((arrows, 2), (alerts, 1)) if rows), default="")
         if not first:
             return 0
-        arrows = [row for row in arrows if str(row[2])[:4] == first[:4]]
-        alerts = [row for row in alerts if str(row[1])[:4] == first[:4]]
+        year = self._year(first)
+        arrows = list(itertools.takewhile(lambda row: str(row[2])[:4] <= year, arrows))
+        alerts = list(itertools.takewhile(lambda row: str(row[1])[:4] <= year, alerts))
         whole = self._whole(arrows)
         moved: dict[str, Rows] = {"transitions": arrows, "alerts": alerts}
         for table, key in OF_INTENTS.items():
             moved[table] = self._of(table, key, whole)
-        file = f"{self._path.stem}-archive-{first[:4]}.db"
+        file = f"{self._path.stem}-archive-{year}.db"
         self._copy(self._path.with_name(file), moved)
         reach("store.before_archived")  # the commit with which it leaves the store
         with self._db:
@@ -87,6 +92,14 @@ class Archivist:
         return count
 
     # ── what may go ─────────────────────────────────────────────────────────
+
+    def _year(self, first: str) -> str:
+        """Return the year of the file for the oldest row: its own, or the newest file's, so that years never go back.
+
+        The files follow each other in the journal's order, which is not that of its times when a clock was wrong; and
+        alerts may be told only after the next year's arrows moved.
+        """
+        return max([first[:4], *(one.year for one in archived.anchors(Reader.over(self._db)))])
 
     def _arrows(self, limit: str) -> Rows:
         """Return the oldest arrows, up to the first one that is young, the last of all, or of an unended intent."""
@@ -207,10 +220,16 @@ class Archivist:
         self._db.execute(verb, msgspec.structs.astuple(anchor))
 
     def _remove(self, moved: dict[str, Rows], whole: list[str], now: datetime) -> None:
-        """Delete what was copied. Keys of intents stay: an old bar that is ranked again must not make them anew."""
+        """Delete what was copied. Keys of intents stay: an old bar that is ranked again must not make them anew.
+
+        Raises:
+            ArchiveRefused: as many rows would not go as were copied.
+        """
+        gone = dict.fromkeys(moved, 0)
         for table in ("transitions", "alerts"):
             if rows := moved[table]:
                 self._db.execute(f"DELETE FROM {table} WHERE seq >= ? AND seq <= ?", (rows[0][0], rows[-1][0]))
+                gone[table] = self._db.changes()
         at = clock.iso(now)
         for intent_id in whole:
             self._db.execute(
@@ -219,3 +238,7 @@ class Archivist:
             )
             for table, key in OF_INTENTS.items():
                 self._db.execute(f"DELETE FROM {table} WHERE {key} = ?", (intent_id,))
+                gone[table] += self._db.changes()
+        for table, count in gone.items():
+            if count != len(moved[table]):
+                raise ArchiveRefused(f"{table}: {len(moved[table])} rows were copied and {count} would leave the store")

@@ -34,6 +34,11 @@ class Anchor(Record, frozen=True, kw_only=True):
     alerts_through_seq: int
     digest: str
 
+    @property
+    def year(self) -> str:
+        """Return the year that the file is named after; rows that a wrong clock dated earlier may be in it."""
+        return self.file.removesuffix(".db")[-4:]
+
 
 class Kept(Record, frozen=True, kw_only=True):
     """An intent that was moved, and where it is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import apsw
@@ -20,6 +20,7 @@ from store.archive import ArchiveRefused, Archivist
 from store.queries import Reader
 from tests.kit import failpoints
 from tests.kit.builders import a_peer
+from tests.kit.clock import ManualClock
 from tests.kit.real_store import pilot
 from tests.kit.store import StoreHarness
 
@@ -51,12 +52,17 @@ def store(path: Path) -> StoreHarness:
     executor = a_peer(Role.EXECUTOR)
     for number, symbol in enumerate(("EURUSD", "GBPUSD", "USDJPY")):
         found.closed(executor, f"p{number}", symbol=symbol)
-    gone = found.pending(symbol="USDCAD")
-    found.tell(a_peer(Role.PILOT), messages.Cancel(intent_id=gone.id, operator="me", reason="no"))
+    cancelled(found, "USDCAD")
     tell_all(found)
     found.clock.advance((DAYS + 1) * 86_400)
     found.closed(executor, "young", symbol="USDCHF")
     return found
+
+
+def cancelled(store: StoreHarness, symbol: str) -> None:
+    """Let an intent be proposed, and cancelled at once."""
+    gone = store.pending(symbol=symbol)
+    store.tell(a_peer(Role.PILOT), messages.Cancel(intent_id=gone.id, operator="me", reason="no"))
 
 
 def tell_all(store: StoreHarness) -> None:
@@ -180,6 +186,19 @@ def test_an_archive_that_holds_other_rows_takes_nothing(store: StoreHarness, pat
     assert counts(store.db) == before
 
 
+def test_rows_that_were_not_copied_never_leave(
+    store: StoreHarness, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archivist, before = Archivist(store.db, path, DAYS), counts(store.db)
+    whole = archivist._arrows(store.clock.now().isoformat())
+    monkeypatch.setattr(archivist, "_arrows", lambda _: whole[:1] + whole[2:])
+    with pytest.raises(ArchiveRefused, match=r"transitions: 22 rows were copied and 23 would leave the store"):
+        archivist.step(store.clock.now())
+    assert counts(store.db) == before
+    assert archived.anchors(store.read) == []
+    assert proof(path) == []
+
+
 def test_trouble_with_the_archive_is_told_and_stops_nothing(store: StoreHarness, path: Path) -> None:
     path.with_name("decisions-archive-2026.db").mkdir()
     archivist, before = Archivist(store.db, path, DAYS), counts(store.db)
@@ -215,6 +234,47 @@ def test_what_ended_long_ago_is_in_the_archive_and_the_chain_holds_across(store:
     anchor = archived.anchors(reader)[0]
     assert (anchor.through_seq, anchor.arrows, anchor.intents) == (moved["transitions"], moved["transitions"], 4)
     reader.close()
+
+
+@pytest.mark.parametrize(("starts_at", "wrong_h"), [((2026, 12, 31, 20), 5), ((2027, 1, 1, 2), -5)])
+def test_a_clock_that_was_wrong_over_new_year_loses_nothing(
+    path: Path, starts_at: tuple[int, int, int, int], wrong_h: int
+) -> None:
+    store = StoreHarness(connection.open_writer(path), ManualClock(datetime(*starts_at, tzinfo=UTC)))
+    cancelled(store, "EURUSD")
+    store.clock.jump(wrong_h * 3_600)
+    cancelled(store, "GBPUSD")
+    store.clock.jump(-wrong_h * 3_600)
+    cancelled(store, "USDJPY")
+    tell_all(store)
+    store.clock.advance((DAYS + 2) * 86_400)
+    store.pending(symbol="USDCHF")
+    years = [row[0] for row in store.db.execute("SELECT substr(at, 1, 4) FROM transitions WHERE seq < 7")]
+    assert years != sorted(years), "the journal is not in the order of its times"
+    before = counts(store.db)
+    move_all(store, path)
+    after, moved = counts(store.db), there(path)
+    assert {table: after[table] + moved[table] for table in TABLES} == before
+    assert (moved["transitions"], moved["intents"], after["transitions"]) == (6, 3, 1)
+    assert proof(path) == []
+
+
+def test_alerts_that_are_told_after_the_next_year_moved_follow(path: Path) -> None:
+    store = StoreHarness(connection.open_writer(path), ManualClock(datetime(2026, 12, 20, tzinfo=UTC)))
+    cancelled(store, "EURUSD")
+    store.clock.advance(20 * 86_400)
+    cancelled(store, "GBPUSD")
+    store.clock.advance((DAYS + 2) * 86_400)
+    store.pending(symbol="USDCHF")
+    before = counts(store.db)
+    move_all(store, path)
+    assert (len(archives(path)), there(path)["alerts"]) == (2, 0), "nobody was told yet"
+    tell_all(store)
+    move_all(store, path)
+    after, moved = counts(store.db), there(path)
+    assert {table: after[table] + moved[table] for table in TABLES} == before
+    assert (after["alerts"], after["transitions"]) == (1, 1), "what is young, and nothing else"
+    assert proof(path) == []
 
 
 def test_pilot_says_where_an_archived_intent_is(
