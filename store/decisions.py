@@ -293,7 +293,9 @@ class DecisionStore:
             (limit, BATCH_MAX),
         ).fetchall()
         for intent_id, key, status in rows:
-            self._db.execute("INSERT INTO retired_keys VALUES (?, ?, ?, ?)", (key, intent_id, status, clock.iso(now)))
+            # Known already when a restored backup holds what was cleaned up since it was made.
+            retired = (key, intent_id, status, clock.iso(now))
+            self._db.execute("INSERT OR IGNORE INTO retired_keys VALUES (?, ?, ?, ?)", retired)
             self._db.execute("DELETE FROM decisions WHERE intent_id = ?", (intent_id,))
             self._db.execute("DELETE FROM intents WHERE id = ?", (intent_id,))
         return len(rows)

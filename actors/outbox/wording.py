@@ -38,6 +38,7 @@ TITLES = {
     "position_missing": "Position missing in the history", "process_given_up": "Process given up",
     "pipeline_stopping": "Pipeline stops", "requests_spent": "Requests of the day spent", "resumed": "Trading resumed",
     "scan_failed": "Scan failed", "stale_data": "Stale data", "symbols_left_out": "Pairs left out of the scan",
+    "sweep_refused": "Upkeep of the database refused",
     "telegram_conflict": "Somebody else polls this bot", "telegram_stranger": "A stranger wrote to the bot",
 }  # fmt: skip
 LEVELS = {

@@ -17,6 +17,7 @@ from bus.clock import Clock
 from bus.errors import NoAnswer
 from bus.failpoints import reach
 from bus.link import Link
+from bus.vocabulary import Outcome
 from config.settings import Settings
 from store import backup
 from store.queries import DatabaseRefused
@@ -39,6 +40,7 @@ class Janitor:
         self._copying: asyncio.Task[None] | None = None  # into the second folder
         self._second_at = clock.now()  # of the newest copy there that is known; it gets as much time as if just made
         self._overdue: set[Path] = set()  # folders of which that was told
+        self._refused = False  # the last sweep, and that was told
 
     async def run(self) -> None:
         """Make rounds until the process is asked to stop."""
@@ -51,15 +53,23 @@ class Janitor:
         """Sweep once, and back up when it is time. What fails is told and tried again in the next round."""
         reach("monitor.before_sweep")  # asking the store for its periodic cleaning
         try:
-            await self._link.ask(messages.Sweep(), ANSWER_S)
+            swept = await self._link.ask(messages.Sweep(), ANSWER_S)
         except NoAnswer as error:
             logger.warning("The store did not sweep: {}", error)
             return
         reach("monitor.after_sweep")
+        await self._tell_refused(swept)
         if self.is_backup_due():
             await self._back_up()
         self._copy_to_second()
         await self._tell_overdue()
+
+    async def _tell_refused(self, swept: messages.Ack) -> None:
+        """Tell once that the store refuses to sweep, until it sweeps again: it would grow unseen."""
+        is_new = swept.outcome != Outcome.APPLIED and not self._refused
+        self._refused = swept.outcome != Outcome.APPLIED
+        if is_new:
+            await self._tell("sweep_refused", f"the store cleans nothing up: {swept.reason}")
 
     def is_backup_due(self) -> bool:
         """Return whether the newest backup is older than the interval, or there is none."""

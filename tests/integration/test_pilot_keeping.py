@@ -181,6 +181,25 @@ def test_requests_of_the_day_stay_used(data: Path) -> None:
     reader.close()
 
 
+def test_what_was_cleaned_up_since_the_backup_is_cleaned_up_again(data: Path) -> None:
+    store = Here(data / "decisions.db")
+    gone = store.pending()
+    store.tell(PILOT, messages.Cancel(intent_id=gone.id, operator="ann", reason="no"))
+    made = backup.backup(store.path, data / "backups", 3, SystemClock())
+    store.clock.advance(8 * 86_400)
+    store.tell(a_peer(Role.MONITOR), messages.Sweep())
+    assert store.read.intent(gone.id) is None
+    store.stop()
+    restored(str(made))
+    store = Here(data / "decisions.db")
+    assert store.intent(gone.id).status is Status.CANCELLED
+    store.clock.advance(8 * 86_400)
+    swept = store.tell(a_peer(Role.MONITOR), messages.Sweep())
+    assert (swept.outcome, store.read.intent(gone.id)) == ("applied", None), swept
+    assert store.tell(a_peer(Role.SCANNER), _proposal()).outcome == "already"
+    store.stop()
+
+
 def test_without_a_readable_database_it_says_what_is_lost(data: Path) -> None:
     made, _ = backed_up(data)
     for name in ("decisions.db", "decisions.db-wal", "decisions.db-shm"):

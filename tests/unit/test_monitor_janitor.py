@@ -14,6 +14,7 @@ import pytest
 
 from actors.watch.janitor import Janitor
 from bus import messages
+from bus.vocabulary import Outcome
 from config import settings
 from store import backup, connection
 from tests.kit.desk import Shifted
@@ -43,6 +44,27 @@ async def test_store_that_is_away_is_swept_in_the_next_round(tmp_path: Path) -> 
     await a_janitor(tmp_path, link, Shifted()).round()
     assert [type(command) for command in link.asked] == [messages.Sweep]
     assert not (tmp_path / "backups").exists()
+
+
+async def test_sweep_that_is_refused_is_told_once_and_backups_go_on(tmp_path: Path) -> None:
+    connection.open_writer(tmp_path / "decisions.db").close()
+    swept = [Outcome.REFUSED, Outcome.REFUSED, Outcome.REFUSED, Outcome.APPLIED, Outcome.REFUSED]
+
+    def answer(command: messages.Command) -> messages.Ack:
+        outcome = swept.pop(0) if isinstance(command, messages.Sweep) else Outcome.APPLIED
+        return messages.Ack(id="1", outcome=outcome, reason="UNIQUE constraint failed")
+
+    link = FakeLink(answer)
+    janitor = a_janitor(tmp_path, link, Shifted())
+    for _ in range(3):
+        await janitor.round()
+    (report,) = link.of(messages.Report)
+    assert isinstance(report, messages.Report)
+    assert (report.level, report.event) == ("error", "sweep_refused") and "UNIQUE constraint failed" in report.text
+    assert len(backup.found(tmp_path / "backups")) == 1
+    for _ in range(2):
+        await janitor.round()
+    assert len(link.of(messages.Report)) == 2, "refused anew"
 
 
 async def test_backup_is_made_when_the_newest_one_is_old_enough_by_its_name(tmp_path: Path) -> None:
