@@ -23,7 +23,7 @@ from bus.failpoints import reach
 from bus.messages import Peer
 from bus.records import TradeIntent
 from bus.vocabulary import Status
-from store import backup, connection, verify
+from store import archived, backup, connection, verify
 from store.connection import DatabaseRefused
 from store.decisions import DecisionStore
 from store.queries import Reader
@@ -42,7 +42,8 @@ class Prepared(Struct, frozen=True, kw_only=True):
 
     `present` says why the present database cannot be read, "" when it can. `open_now` are the positions that intents
     own at present, `unresolved_now` the orders without an outcome, `forgotten` those of both that the backup does not
-    know as such, `waiting` the intents of the backup that will be cancelled. Positions and intents by id.
+    know as such, `waiting` the intents of the backup that will be cancelled. Positions and intents by id. `archives`
+    says which archives were not gone through and why, or what is wrong in them: the backup needs none of them.
     """
 
     source: Path
@@ -53,6 +54,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
     unresolved_now: tuple[str, ...]
     forgotten: tuple[str, ...]
     waiting: tuple[str, ...]
+    archives: tuple[str, ...]
 
 
 def prepare(source: Path, path: Path) -> Prepared:
@@ -73,9 +75,8 @@ def prepare(source: Path, path: Path) -> Prepared:
         discard(copy)
         raise RestoreRefused(f"{source}: {error}") from error
     try:
-        if found := (*verify.verify_chain(reader), *verify.verify_orders(reader)):
-            raise RestoreRefused(f"{source}: {found[0]} ({len(found)} findings in all); choose another backup")
-        return _compare(source, copy, path, reader)
+        archives = _prove(source, reader)
+        return _compare(source, copy, path, reader, archives)
     except BaseException:
         reader.close()
         discard(copy)
@@ -124,7 +125,18 @@ def go_on(path: Path) -> Path:
 # ── inside ──────────────────────────────────────────────────────────────────
 
 
-def _compare(source: Path, copy: Path, path: Path, reader: Reader) -> Prepared:
+def _prove(source: Path, reader: Reader) -> tuple[str, ...]:
+    """Return what is wrong with the archives, which is no fault of the backup. Raise RestoreRefused if that has one."""
+    archives = [f"{one}: not here" for one in archived.missing(reader)]
+    found = verify.verify_chain(reader)
+    if found and archived.anchors(reader):
+        archives, found = archives or found, verify.verify_chain(reader, through_archives=False)
+    if found := [*found, *verify.verify_orders(reader)]:
+        raise RestoreRefused(f"{source}: {found[0]} ({len(found)} findings in all); choose another backup")
+    return tuple(archives)
+
+
+def _compare(source: Path, copy: Path, path: Path, reader: Reader, archives: tuple[str, ...]) -> Prepared:
     moves = reader.last_transition_at()
     waiting = tuple(one.id for one in reader.live_intents() if reader.order(one.id) is None)
     open_then = {str(one.position_id) for one in reader.active_positions()}
@@ -142,6 +154,7 @@ def _compare(source: Path, copy: Path, path: Path, reader: Reader) -> Prepared:
             *(one for one in unresolved_now if one not in unresolved_then),
         ),
         waiting=waiting,
+        archives=archives,
     )
 
 

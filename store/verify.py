@@ -16,35 +16,23 @@ from store.queries import OrderVerdict, Reader
 FINDINGS_MAX = 100
 
 
-def verify_chain(reader: Reader) -> list[str]:
+def verify_chain(reader: Reader, *, through_archives: bool = True) -> list[str]:
     """Return what is wrong with the journal, at most FINDINGS_MAX sentences; empty when every hash holds.
 
-    Goes through the archives first, where they lie beside the database; else it begins at the last anchor.
+    Goes through the archives first, where they lie beside the database; else it begins at the last anchor. So it does
+    after one that cannot be read, which is a finding that begins with its name, and without `through_archives`.
     """
-    last: dict[str, str] = {}
     with reader.snapshot():
         found = archived.faults(reader)
-        known = archived.anchors(reader)
-        seq, head = 0, GENESIS
-        cut_seq, cut_hash = (known[-1].through_seq, known[-1].through_hash) if known else (0, GENESIS)
-        is_cut = bool(archived.missing(reader))
+        is_cut = bool(archived.missing(reader)) if through_archives else bool(archived.anchors(reader))
+        if not is_cut:
+            try:
+                _follow(reader, found, is_cut=False)
+            except archived.Unreadable as error:
+                found.append(str(error))
+                is_cut = True
         if is_cut:
-            seq, head = cut_seq, cut_hash
-        for move in _moves(reader, is_cut=is_cut):
-            before = last.get(move.intent_id)
-            if is_cut and move.intent_id not in last and move.from_status is not None:
-                before = move.from_status  # what it was before the cut, the archive knows
-            if move.seq == cut_seq + 1 and cut_seq and move.prev_hash != cut_hash:
-                found.append(f"seq {move.seq} does not follow the anchor at {cut_seq}")
-            found.extend(_faults(move, seq, head, before))
-            if len(found) >= FINDINGS_MAX:
-                break
-            seq, head = move.seq, move.hash
-            last[move.intent_id] = move.to_status
-        else:
-            for intent_id, status in reader.statuses():
-                if last.get(intent_id) != status:
-                    found.append(f"intent {intent_id} is {status}, but its journal ends with {last.get(intent_id)}")
+            _follow(reader, found, is_cut=True)
     return found[:FINDINGS_MAX]
 
 
@@ -57,6 +45,28 @@ def verify_orders(reader: Reader) -> list[str]:
     with reader.snapshot():
         rows = reader.verdicts()
     return [fault for row in rows for fault in _order_faults(row)][:FINDINGS_MAX]
+
+
+def _follow(reader: Reader, found: list[str], *, is_cut: bool) -> None:
+    """Add to `found` what is wrong from the beginning on, or from the last anchor. Raises archived.Unreadable."""
+    last: dict[str, str] = {}
+    known = archived.anchors(reader)
+    cut_seq, cut_hash = (known[-1].through_seq, known[-1].through_hash) if known else (0, GENESIS)
+    seq, head = (cut_seq, cut_hash) if is_cut else (0, GENESIS)
+    for move in _moves(reader, is_cut=is_cut):
+        before = last.get(move.intent_id)
+        if is_cut and move.intent_id not in last and move.from_status is not None:
+            before = move.from_status  # what it was before the cut, the archive knows
+        if move.seq == cut_seq + 1 and cut_seq and move.prev_hash != cut_hash:
+            found.append(f"seq {move.seq} does not follow the anchor at {cut_seq}")
+        found.extend(_faults(move, seq, head, before))
+        if len(found) >= FINDINGS_MAX:
+            return
+        seq, head = move.seq, move.hash
+        last[move.intent_id] = move.to_status
+    for intent_id, status in reader.statuses():
+        if last.get(intent_id) != status:
+            found.append(f"intent {intent_id} is {status}, but its journal ends with {last.get(intent_id)}")
 
 
 def _moves(reader: Reader, *, is_cut: bool) -> Iterator[Transition]:

@@ -20,7 +20,11 @@ def full_id(reader: Reader, beginning: str) -> str:
     if beginning in found:
         return beginning
     if not found:
-        if kept := archived.find(reader, beginning):
+        try:
+            kept = archived.find(reader, beginning)
+        except archived.Unreadable as error:
+            asking.fail(f"there is no intent {beginning!r} in the database; {error}", asking.REFUSED)
+        if kept:
             one = kept[0]
             asking.fail(f"intent {one.intent_id} ended as {one.status} and was archived in {one.file}", asking.REFUSED)
         asking.fail(f"there is no intent {beginning!r}; see: pilot intents", asking.REFUSED)

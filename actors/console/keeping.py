@@ -64,12 +64,13 @@ def verify(
         asking.fail(str(error), ExitCode.CONFIG if path.exists() else asking.NO_DATABASE)
     try:
         verdict = backups.integrity(path)
+        chain = proofs.verify_chain(reader) if verdict == "ok" else []
         found = Verified(
             database=str(path),
             file=[] if verdict == "ok" else [verdict],
-            chain=proofs.verify_chain(reader) if verdict == "ok" else [],
+            chain=chain,
             orders=proofs.verify_orders(reader) if verdict == "ok" else [],
-            archives=_archives(reader) if verdict == "ok" else [],
+            archives=_archives(reader, chain) if verdict == "ok" else [],
         )
     finally:
         reader.close()
@@ -88,13 +89,15 @@ def verify(
         raise typer.Exit(asking.REFUSED)
 
 
-def _archives(reader: Reader) -> list[str]:
-    """Return what was moved out of the database, as sentences."""
-    missing = set(archived.missing(reader))
+def _archives(reader: Reader, chain: list[str]) -> list[str]:
+    """Return what was moved out of the database, as sentences. `chain`: what is wrong with the journal."""
+    known = archived.anchors(reader)
+    unread = dict.fromkeys(archived.missing(reader), "not here")
+    unread |= {one.file: "cannot be read" for one in known if any(found.startswith(one.file) for found in chain)}
     return [
         f"{one.file}: {one.arrows:,} arrows of the journal up to {one.through_seq} and {one.intents:,} intents, "
-        + ("not here: checked from its anchor on" if missing else "gone through")
-        for one in archived.anchors(reader)
+        + (f"{unread.get(one.file, 'not gone through')}: checked from its anchor on" if unread else "gone through")
+        for one in known
     ]
 
 
@@ -180,6 +183,8 @@ def _consent(prepared: Prepared, orphans: str, *, accept_open: bool, yes: bool) 
     ):
         more = f" and {len(ids) - NAMED_MAX} more" if len(ids) > NAMED_MAX else ""
         out.print(tables.cell(f"  {said}: {', '.join(ids[:NAMED_MAX]) or 'none'}{more}"))
+    for one in prepared.archives:
+        out.print(tables.cell(f"  archives: {one}: checked from its anchor on", "bold red"), soft_wrap=True)
     if prepared.present:
         what = "what is open now is not known, and its keys, halts, days, marks and requests are not taken over"
         out.print(tables.cell(f"  the present database cannot be read ({prepared.present}): {what}", "bold red"))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from bus import messages
 from bus.alerting import AlertsDelivered
 from bus.vocabulary import Role, Status
 from config import load
-from store import archive, archived, connection, verify
+from store import archive, archived, backup, connection, restore, verify
 from store.archive import ArchiveRefused, Archivist
 from store.queries import Reader
 from tests.kit import failpoints
@@ -38,11 +41,30 @@ archivist = Archivist(db, path, 400)
 while archivist.step(datetime.fromisoformat(sys.argv[2])):
     pass
 """
+CUT_OFF = """
+import os, sys, apsw
+db = apsw.Connection(sys.argv[1])
+db.pragma("cache_size", 1)
+db.execute("BEGIN")
+db.execute("UPDATE transitions SET reason = reason || 'x'")
+for number in range(40):
+    db.execute("INSERT INTO intents (id, signal_json) VALUES (?, ?)", (f"x{number}", "y" * 100_000))
+os._exit(9)
+"""
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "decisions.db"
+
+
+@pytest.fixture
+def here(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make `pilot` use the database of the test."""
+    with tempfile.TemporaryDirectory(prefix="pa") as run:  # short: socket paths end at 107 bytes
+        for name, value in (("DATA", str(path.parent)), ("RUN", run), ("PROFILE", "paper")):
+            monkeypatch.setenv(f"PILOT_{name}", value)
+        yield
 
 
 @pytest.fixture
@@ -277,14 +299,11 @@ def test_alerts_that_are_told_after_the_next_year_moved_follow(path: Path) -> No
     assert proof(path) == []
 
 
-def test_pilot_says_where_an_archived_intent_is(
-    store: StoreHarness, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("here")
+def test_pilot_says_where_an_archived_intent_is(store: StoreHarness, path: Path) -> None:
     ids = [one.id for one in store.read.intents(status="cancelled")]
     move_all(store, path)
     store.db.close()
-    monkeypatch.setenv("PILOT_DATA", str(path.parent))
-    monkeypatch.setenv("PILOT_PROFILE", "paper")
     shown = pilot("show", ids[0][:10])
     assert shown.returncode == 1
     assert f"intent {ids[0]} ended as cancelled and was archived in decisions-archive-2026.db" in shown.stderr
@@ -352,6 +371,85 @@ def test_a_changed_anchor_and_a_cut_off_archive_are_found(store: StoreHarness, p
     db.execute("DELETE FROM transitions WHERE seq = (SELECT max(seq) FROM transitions)")
     db.close()
     assert any("is missing" in one for one in proof(path))
+
+
+def empty(archive: Path) -> None:
+    archive.write_bytes(b"")
+
+
+def page_zeroed(archive: Path) -> None:
+    with archive.open("r+b") as file:
+        file.seek(3 * 4_096)
+        file.write(b"\0" * 4_096)
+
+
+def first_page_zeroed(archive: Path) -> None:
+    with archive.open("r+b") as file:
+        file.write(b"\0" * 4_096)
+
+
+def without_its_arrows(archive: Path) -> None:
+    db = apsw.Connection(str(archive))
+    db.execute("DROP TABLE transitions")
+    db.close()
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("spoil", [empty, page_zeroed, first_page_zeroed, without_its_arrows])
+def test_a_spoiled_archive_is_found_and_keeps_no_backup_from_being_restored(
+    store: StoreHarness, path: Path, spoil: Callable[[Path], None]
+) -> None:
+    move_all(store, path)
+    made = backup.backup(path, path.parent / "backups", 1, store.clock)
+    store.db.close()
+    spoil(archives(path)[0])
+    said = pilot("verify")
+    assert said.returncode == 1, said
+    assert "WRONG: decisions-archive-2026.db: " in said.stdout
+    assert "cannot be read: checked from its anchor on" in said.stdout
+    assert pilot("show", "0000-none").returncode == 1
+    ended = pilot("restore", str(made), "--reason", "disk failed", "--yes")
+    assert ended.returncode == 0, ended
+    assert "decisions-archive-2026.db: " in ended.stderr and "checked from its anchor on" in ended.stderr
+    archives(path)[0].rename(path.with_name("elsewhere"))
+    assert proof(path) == []
+    assert "decisions-archive-2026.db: not here" in pilot("restore", str(made), "--reason", "x", "--yes").stderr
+
+
+def test_an_archive_that_a_kill_left_half_written_is_rolled_back_and_gone_through(
+    store: StoreHarness, path: Path
+) -> None:
+    move_all(store, path)
+    made = backup.backup(path, path.parent / "backups", 1, store.clock)
+    archive = archives(path)[0]
+    whole = archive.read_bytes()
+    subprocess.run([sys.executable, "-c", CUT_OFF, str(archive)], check=False)
+    assert archive.with_name(archive.name + "-journal").exists() and archive.read_bytes() != whole
+    before = {one.name: one.read_bytes() for one in path.parent.glob("*archive*")}
+    assert proof(path) == []
+    for name, content in before.items():
+        path.with_name(name).write_bytes(content)
+    prepared = restore.prepare(made, path)
+    restore.discard(prepared.copy)
+    assert (prepared.archives, there(path)["transitions"]) == ((), 23)
+
+
+def test_a_backup_is_judged_by_its_own_journal_not_by_what_an_archive_says(store: StoreHarness, path: Path) -> None:
+    move_all(store, path)
+    made = backup.backup(path, path.parent / "backups", 1, store.clock)
+    db = apsw.Connection(str(archives(path)[0]))
+    db.execute("UPDATE transitions SET reason = 'x' WHERE seq = 2")
+    db.close()
+    prepared = restore.prepare(made, path)
+    restore.discard(prepared.copy)
+    assert prepared.archives == ("seq 2 was changed: its hash does not hold",)
+    changed = path.with_name("changed.db")
+    shutil.copy(made, changed)
+    db = apsw.Connection(str(changed))
+    db.execute("DROP TRIGGER transitions_append_only_update; UPDATE transitions SET reason = 'x' WHERE seq = 25")
+    db.close()
+    with pytest.raises(restore.RestoreRefused, match="seq 25 was changed: its hash does not hold"):
+        restore.prepare(changed, path)
 
 
 def test_pages_that_were_freed_are_used_again(store: StoreHarness, path: Path) -> None:
