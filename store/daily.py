@@ -48,15 +48,18 @@ class Summaries:
 
 
 def _due(writer: Writer) -> list[AccountDay]:
-    """Return the ended days of the usual reading without a summary."""
+    """Return the ended days of the usual reading without a summary.
+
+    `idx_alerts_summaries` finds those, if the event is spelt out and `+` frees the day of its column's type.
+    """
     first = writer.gate.rules.readings[0]
     found = writer.db.execute(
         f"SELECT {columns(AccountDay)} FROM account_days d WHERE account_id = ?1 AND reset = ?2 "
-        "AND ends_at <= ?3 AND ends_at > ?4 AND NOT EXISTS (SELECT 1 FROM alerts a WHERE a.event = ?5 "
-        "AND a.data ->> '$.day' = d.day) AND (ends_at <= ?6 OR (SELECT count(*) FROM (SELECT 1 FROM equity_samples s "
-        "WHERE s.at >= strftime('%Y-%m-%dT%H:%M:%fZ', d.ends_at, ?7) LIMIT ?8)) >= ?8) ORDER BY starts_at",
+        f"AND ends_at <= ?3 AND ends_at > ?4 AND NOT EXISTS (SELECT 1 FROM alerts a WHERE a.event = '{EVENT}' "
+        "AND a.data ->> '$.day' = +d.day) AND (ends_at <= ?5 OR (SELECT count(*) FROM (SELECT 1 FROM equity_samples s "
+        "WHERE s.at >= strftime('%Y-%m-%dT%H:%M:%fZ', d.ends_at, ?6) LIMIT ?7)) >= ?7) ORDER BY starts_at",
         (
-            writer.gate.account_id, first.label, clock.iso(writer.now - SETTLE), clock.iso(writer.now - OLDEST), EVENT,
+            writer.gate.account_id, first.label, clock.iso(writer.now - SETTLE), clock.iso(writer.now - OLDEST),
             clock.iso(writer.now - UNSEEN), f"+{SETTLE.total_seconds():.0f} seconds", LOOKED_MIN,
         ),
     ).fetchall()  # fmt: skip

@@ -290,6 +290,9 @@ CREATE TABLE alerts (
 -- Alerts that are counted by level: most are `info`, and they are what is left.
 CREATE INDEX idx_alerts_grave ON alerts (level) WHERE level <> 'info';
 
+-- The days that were summed up: asked for every half minute, inside the write transaction, and alerts are many.
+CREATE INDEX idx_alerts_summaries ON alerts (data ->> '$.day') WHERE event = 'daily_summary';
+
 -- An alert is written once and delivered once; nothing else of it changes.
 CREATE TRIGGER alerts_once BEFORE INSERT ON alerts
 WHEN NEW.delivered_at IS NOT NULL OR EXISTS (SELECT 1 FROM alerts WHERE seq = NEW.seq)
