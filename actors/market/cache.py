@@ -87,17 +87,27 @@ def path_of(folder: Path, owner: Owner) -> Path:
 
 
 def newest(path: Path) -> Row | None:
-    """Return the newest whole bar of a file without reading the rest, or None. Its chain is not checked here."""
+    """Return the newest whole bar of a file without reading the rest.
+
+    None when there is none, or when its checksum does not follow from the one before: then nothing of it can be
+    believed, and the next writer cuts it off.
+    """
     try:
         with path.open("rb") as file:
             records = (os.fstat(file.fileno()).st_size - HEADER_BYTES) // RECORD_BYTES
             if records <= 0:
                 return None
-            file.seek(HEADER_BYTES + (records - 1) * RECORD_BYTES)
-            content = file.read(RECORD_BYTES)
+            known = min(records, 2)
+            file.seek(HEADER_BYTES + (records - known) * RECORD_BYTES)
+            content = file.read(known * RECORD_BYTES)
     except OSError:
         return None
-    return Row(*VALUES.unpack(content[: VALUES.size])) if len(content) == RECORD_BYTES else None
+    if len(content) != known * RECORD_BYTES:
+        return None
+    *values, told = RECORD.unpack(content[-RECORD_BYTES:])
+    before = ENDS.unpack(content[:RECORD_BYTES])[1] if known == 2 else 0
+    is_whole = zlib.crc32(content[-RECORD_BYTES:][: VALUES.size], before) == told
+    return Row(*values) if is_whole else None
 
 
 class Cache:

@@ -70,8 +70,19 @@ def test_a_flipped_bit_of_a_checksum_loses_no_bar_that_a_later_one_proves(tmp_pa
         assert Cache(tmp_path, OWNER).rows == ROWS[:-1], at
 
 
-def flipped(content: bytes, at: int) -> bytes:
-    return content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]
+def test_no_bit_of_the_newest_bar_can_flip_unseen(tmp_path: Path) -> None:
+    for rows in (ROWS, ROWS[:1]):
+        whole = made(tmp_path / str(len(rows)), rows).read_bytes()
+        path = cache.path_of(tmp_path / str(len(rows)), OWNER)
+        assert cache.newest(path) == rows[-1]
+        for at in range(len(whole) - cache.RECORD_BYTES, len(whole)):
+            for bit in range(8):
+                path.write_bytes(flipped(whole, at, bit))
+                assert cache.newest(path) is None, (at, bit)
+
+
+def flipped(content: bytes, at: int, bit: int = 2) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :]
 
 
 def test_records_that_were_swapped_or_left_out_are_no_chain(tmp_path: Path) -> None:

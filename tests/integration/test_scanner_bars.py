@@ -260,6 +260,25 @@ def test_a_changed_file_setting_day_or_code_makes_a_look_of_its_own(tmp_path: Pa
     assert look(known=known).is_new_possible, "another model is"
 
 
+def test_a_damaged_time_of_a_cached_bar_hides_no_bar_that_is_due(tmp_path: Path, data: Path) -> None:
+    wanted = settings(tmp_path, sources=("broker",), timeframes=("H1",))
+    fill(data, wanted, "H1", NOW.replace(hour=10, minute=0, second=0))
+    path = cache.path_of(data / "bars", inputs.owners(wanted, "broker", "H1")[0])
+    whole = path.read_bytes()
+
+    def look(known: str) -> inputs.View:
+        return inputs.look(wanted, "H1", NOW, models=data / "models", bars=data / "bars", known=known)
+
+    healthy = look("")
+    assert healthy.is_awaited
+    for bit in range(64):
+        begin = len(whole) - cache.RECORD_BYTES
+        time = int.from_bytes(whole[begin : begin + 8], "little") ^ 1 << bit
+        path.write_bytes(whole[:begin] + time.to_bytes(8, "little") + whole[begin + 8 :])
+        assert look(healthy.stamp).is_new_possible, bit
+        assert inputs.reads_needed(wanted, "H1", NOW, data / "bars") >= 5 + 4, bit
+
+
 def test_a_look_costs_milliseconds_and_no_child(tmp_path: Path, data: Path) -> None:
     wanted = settings(tmp_path, sources=("broker", "csv"), timeframes=("H1",))
     fill(data, wanted, "H1", NOW.replace(hour=11, minute=0, second=0))
