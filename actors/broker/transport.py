@@ -309,7 +309,7 @@ def decode(answer: Answer, kind: type[T], where: str) -> T:
         return msgspec.json.decode(answer.body, type=kind, strict=False)
     except msgspec.ValidationError as error:
         raise Unreadable(f"{where}: {answer.masked(str(error))}; the body began with {answer.quoted()}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise Unreadable(
             f"{where}: expected JSON, found {answer.content_type or 'no type'}: {answer.quoted()}"
         ) from error
@@ -359,7 +359,7 @@ def _checked_write(answer: Answer, where: str) -> raw.Written:
         raise UnknownOutcome(f"{where}: {answer.status}, {answer.quoted()}")
     try:
         said = msgspec.json.decode(answer.body, type=raw.Written)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise UnknownOutcome(f"{where}: {answer.status}, expected JSON, found {answer.quoted()}") from error
     if said.status == "REJECTED" or answer.status == 400:
         if said.order_id or said.status == "OK":

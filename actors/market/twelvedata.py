@@ -124,7 +124,7 @@ class TwelveData:
     def _decoded(self, status: int, body: bytes) -> _Answer:
         try:
             return msgspec.json.decode(body, type=_Answer, strict=False)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise SourceAway(f"{self.name}: HTTP {status}, not the JSON we know: {self._quoted(body)}") from error
 
     def _refusal(self, symbol: str, answer: _Answer, status: int) -> Sequence[Row]:

@@ -28,7 +28,7 @@ from actors.broker.trader.client import HISTORY_ROWS_MAX, TraderClient
 from tests.contracts.test_platform_cards import as_string, assert_as_promised, changed, with_more, without
 from tests.kit import cards, paper, scripted
 from tests.kit import trader_cards as trader
-from tests.kit.scripted import HANG, RESET, reply, trader_scene
+from tests.kit.scripted import HANG, NESTED, RESET, reply, trader_scene
 from tests.kit.trader_cards import HELD, OPEN, READS, WAITING, WRITES, Card, WriteCard, problem
 
 D = Decimal
@@ -103,6 +103,7 @@ async def test_answer_of_another_shape_is_no_answer_and_never_an_empty_one(card:
         (reply(429, problem(429, "too-many-requests"), Retry_After="7"), Transient),
         (reply(503, problem(503, "unheard-of")), Transient),
         (reply(400, problem(400, "trading-validation-failed")), Refused),
+        (reply(200, NESTED), Unreadable),
         (RESET, Transient),
     ],
 )
@@ -205,6 +206,7 @@ async def test_write_says_its_numbers_exactly_and_takes_the_documented_success(c
         reply(307, b"", Location="/v1/positions"),
         reply(400, b"<html>", "text/html"),
         reply(400, {"error": "bad"}),
+        reply(400, NESTED),
         reply(400, problem(400, "unheard-of")),
         reply(400, problem(422, "trading-validation-failed")),
         reply(422, problem(422, "trading-validation-failed")),
@@ -220,7 +222,7 @@ async def test_write_says_its_numbers_exactly_and_takes_the_documented_success(c
         RESET,
         HANG,
     ],
-    ids=range(21),
+    ids=range(22),
 )
 async def test_answer_that_is_no_documented_refusal_leaves_the_write_unknown(card: WriteCard, answer: bytes) -> None:
     async with trader_scene() as (server, client, _):
@@ -249,7 +251,7 @@ async def test_objection_to_the_key_is_an_unknown_outcome_of_its_own(status: int
             await client.open_position(OPEN)
 
 
-@pytest.mark.parametrize("said", [b"", b"{}", b'{"positionId": ""}', b'{"positionId": null}', b"[1]", b"\xff"])
+@pytest.mark.parametrize("said", [b"", b"{}", b'{"positionId": ""}', b'{"positionId": null}', b"[1]", b"\xff", NESTED])
 async def test_created_without_an_id_is_an_unknown_outcome(said: bytes) -> None:
     async with trader_scene() as (server, client, _):
         server.on("/v1/positions", reply(201, said))

@@ -20,7 +20,7 @@ from actors.broker.errors import (
     Unreadable,
 )
 from tests.kit import scripted
-from tests.kit.scripted import CLOSE, HANG, RESET, reply, scene
+from tests.kit.scripted import CLOSE, HANG, NESTED, RESET, reply, scene
 
 D = Decimal
 HTML = b"<!DOCTYPE html><html><body>\n  Attention   Required!</body></html>"
@@ -44,6 +44,7 @@ BALANCE = {"balance": "1", "equity": "1", "freeMargin": "1", "margin": "0", "cur
         (reply(200), Unreadable),
         (reply(200, HTML, "text/html"), Unreadable),
         (reply(200, b"[]"), Unreadable),
+        (reply(200, NESTED), Unreadable),
         (reply(200, BALANCE | {"equity": "NaN"}), Unreadable),
         (reply(200, b" " * 5_000_000), Transient),
         (reply(403, HTML, "text/html"), Blocked),

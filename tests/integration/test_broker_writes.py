@@ -26,7 +26,7 @@ from actors.broker.errors import (
 from bus.clock import SystemClock
 from tests.kit import scripted
 from tests.kit.paper import Counting
-from tests.kit.scripted import CLOSE, HANG, RESET, reply, scene
+from tests.kit.scripted import CLOSE, HANG, NESTED, RESET, reply, scene
 
 D = Decimal
 HTML = b"<!DOCTYPE html><html><body>\n  Attention   Required!</body></html>"
@@ -45,6 +45,7 @@ UNKNOWN = [
     b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{",  # cut off
     b"\x00\x01 no http\r\n\r\n",
     reply(200), reply(204), reply(202, {"status": "PENDING"}), reply(200, HTML, "text/html"), reply(200, b'{"status":'),
+    reply(200, NESTED), reply(400, NESTED),
     reply(200, b"[]"), reply(200, b"null"), reply(200, {}), reply(200, {"status": "ok", "orderId": "1"}),
     reply(200, {"status": "OK"}), reply(200, {"status": "OK", "orderId": None}),
     reply(200, {"status": "OK", "orderId": ""}),

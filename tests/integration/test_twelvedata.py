@@ -99,6 +99,7 @@ HTML = b"<html><head><title>502 Bad Gateway</title></head></html>"
         ((200, "text/html", HTML), "HTTP 200, not the JSON we know"),
         ((200, "application/json", b'{"status": "ok"}'), "no values in the answer"),
         ((200, "application/json", b'{"values": [{"datetime": "2026'), "not the JSON we know"),
+        ((200, "application/json", b'{"meta":' + b"[" * 200_000), "not the JSON we know: '{\"meta\":"),
         ((200, "application/json", b'{"values": [{"datetime": "soon", "open": 1, "high": 1, "low": 1, "close": 1}]}'),
          "EURUSD: Invalid isoformat"),
         ((200, "application/json", b'{"values": [{"datetime": "2026-02-16", "open": null}]}'), "not the JSON we know"),

@@ -25,6 +25,7 @@ from tests.kit.held_clock import HeldClock
 from tests.kit.paper import Counting
 
 HANG, RESET, CLOSE = b"HANG", b"RESET", b"CLOSE"
+NESTED = b'{"x":' + b"[" * 100_000  # deeper than any parser goes
 SYSTEM = "5f0e9a52-0000-4000-8000-000000000001"
 
 

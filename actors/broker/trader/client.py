@@ -314,7 +314,7 @@ def _id_of(answer: transport.Answer, kind: type[raw.Opened] | type[raw.Waits], w
     """Return the id in a 201. Raises UnknownOutcome when it names nothing: something was made all the same."""
     try:
         said = msgspec.json.decode(answer.body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise UnknownOutcome(f"{where}: {answer.status} without an id: {answer.quoted()}") from error
     found = said.position_id if isinstance(said, raw.Opened) else said.pending_order_id
     if not str(found):

@@ -40,7 +40,7 @@ def problem_of(answer: Answer) -> Problem | None:
     """Return the problem in an answer; None for anything else, also when its status is not the answer's own."""
     try:
         found = msgspec.json.decode(answer.body, type=Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     return found if found.code and found.status == answer.status else None
 
