@@ -32,6 +32,9 @@ def moment(job: ScanJob) -> datetime:
     return datetime.combine(date.fromisoformat(job.today), time(23, 59, 59), UTC)
 
 
+TOLD_MAX = 100  # refused bars in one result: enough for people, and far from the largest result
+
+
 class Gathering:
     """One try after another. `fetched` says at any time what was used, also when it ends in an error."""
 
@@ -51,8 +54,8 @@ class Gathering:
     @property
     def fetched(self) -> Fetched:
         return Fetched(
-            requests=self._granted.used, quarantined=tuple(self._fresh), passed_over=tuple(self._passed_over),
-            repaired=tuple(self._repaired),
+            requests=self._granted.used, quarantined=tuple(self._fresh[:TOLD_MAX]),
+            passed_over=tuple(self._passed_over), repaired=tuple(self._repaired),
         )  # fmt: skip
 
     def bars(self) -> list[Bars]:

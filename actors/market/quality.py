@@ -40,15 +40,20 @@ def sort_out(
 
     Bars that are not finished, and those at or before `last`, are in neither.
     """
+    length_s, now_s = intervals.LENGTH[interval].total_seconds(), now.timestamp()  # numbers: any time can be added to
     good: list[Row] = []
     bad: list[Refused] = []
     at_once = _by_time(rows)
     for time in sorted(at_once):
         versions = at_once[time]
         row, before = versions[0], good[-1] if good else last
-        if (last is not None and time <= last.time) or row.opened + intervals.LENGTH[interval] > now:
+        if last is not None and time <= last.time:
             continue
-        if len(versions) > 1:
+        if time > now_s + length_s:  # two clocks differ by less
+            bad.extend(Refused(one, "opens in the future") for one in versions)
+        elif time + length_s > now_s:
+            continue
+        elif len(versions) > 1:
             bad.extend(Refused(one, f"{len(versions)} different bars of one time") for one in versions)
         elif reason := _wrong(row, before):
             bad.append(Refused(row, reason))

@@ -75,7 +75,10 @@ class Remote:
             _last(cache), interval, self._now, window=self._window,
             piece_bars=self.fetcher.piece_bars, holidays=self._holidays,
         ):  # fmt: skip
-            self._take(cache, symbol, interval, since, await self.fetcher.fetch(symbol, interval, since, until))
+            rows = await self.fetcher.fetch(symbol, interval, since, until)
+            # What lies before was not asked for: it would leave a hole, or be older than the cache can say.
+            asked = [row for row in rows if row.time >= since.timestamp()]
+            self._take(cache, symbol, interval, since, asked)
         cache.keep(self._window)
         return as_bars(symbol, self.fetcher.name, interval, cache.records(self._window))
 

@@ -14,7 +14,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from actors.market import cache, feeds, gather, intervals, parquet, remote, scan, synthetic
+from actors.market import cache, child, feeds, gather, intervals, parquet, remote, scan, synthetic
 from actors.market.bars import Bars
 from actors.market.cache import Row
 from actors.market.errors import BadBars, ScanError, SourceAway
@@ -23,12 +23,13 @@ from actors.market.job import Failed, Ranked, ScanJob, Skipped
 from config import settings
 from config.load import ConfigError
 from tests.kit import market, paper, walks
-from tests.kit.quotes_server import QuotesServer, error
+from tests.kit.quotes_server import Answer, QuotesServer, error
 
 NOW = datetime(2026, 2, 18, 12, 0, 30, tzinfo=UTC)  # a Wednesday
 CODE_KEY = "PILOT_TEST_QUOTES_KEY"
 SATURDAY = datetime(2026, 10, 31, 12, tzinfo=UTC)  # after the newest fixing that the paper broker has
 WINDOW = 620
+THOUSANDS = [f"9999-12-31 {n // 60 // 60:02}:{n // 60 % 60:02}:{n % 60:02}" for n in range(5_000)]
 
 
 def walk(interval: Interval, seed: int, until: datetime = NOW, **changes: Any) -> list[Row]:
@@ -128,6 +129,14 @@ def test_a_bad_bar_is_kept_out_written_down_and_told_once(tmp_path: Path, server
     assert gathered(a_job(tmp_path, server, now=NOW + timedelta(hours=1)))[1].fetched.quarantined == ()
 
 
+@pytest.mark.parametrize("time", ["0001-01-01 00:00:00", "1969-12-31 23:00:00", "2025-10-01 00:00:00"])
+def test_a_bar_from_before_what_was_asked_for_is_not_kept(tmp_path: Path, server: QuotesServer, time: str) -> None:
+    server.answer = lambda query: series_of(time)
+    with pytest.raises(ScanError, match="EURUSD: has 0 bars"):
+        gathered(a_job(tmp_path, server))
+    assert cache.newest(next((tmp_path / "cache").rglob("EURUSD.H1.bars"))) is None
+
+
 def test_a_hole_in_the_week_takes_the_symbol_out(tmp_path: Path, server: QuotesServer) -> None:
     rows = server.rows["GBPUSD"]
     server.rows["GBPUSD"] = [*rows[:-40], *rows[-30:]]
@@ -147,6 +156,8 @@ def test_a_hole_in_the_week_takes_the_symbol_out(tmp_path: Path, server: QuotesS
         (lambda query: error(401, "wrong key"), "401, wrong key"),
         (lambda query: (200, "text/html", b"<html>"), "not the JSON we know"),
         (lambda query: (200, "application/json", b'{"meta":' + b"[" * 200_000), "HTTP 200, not the JSON we know"),
+        (lambda query: series_of("9999-12-31 23:30:00"), "0 of 5 symbols"),
+        (lambda query: series_of(*THOUSANDS), "0 of 5"),
         # Two symbols of five: too few, and the other three must not come from elsewhere.
         (lambda query: None if query["symbol"] in ("EUR/USD", "GBP/USD") else error(404, "no"), "2 of 5 symbols"),
         # The last one fails: the four before it are not used either.
@@ -165,13 +176,19 @@ def test_the_next_source_serves_all_pairs_and_the_signals_say_which_it_was(
     assert [(one.symbol, one.source) for one in found] == [(symbol, "csv") for symbol in market.FIVE]
     (passed_over,) = how.fetched.passed_over
     assert passed_over.startswith("twelvedata: ") and why in passed_over
-    if why.startswith(("401", "HTTP 200")):
+    if why.startswith(("401", "HTTP 200", "0 of")):
         result = scan.scan(job)
         assert isinstance(result, Ranked), result
         assert {(one.source, one.timeframe, one.bar_time) for one in result.signals} == {
             ("csv", "H1", "2026-02-18T11:00Z")
         }
         assert result.fetched.passed_over == how.fetched.passed_over
+        assert len(msgspec.json.encode(result)) < child.RESULT_BYTES_MAX
+
+
+def series_of(*times: str) -> Answer:
+    values = [{"datetime": time, "open": "1.1", "high": "1.2", "low": "1.0", "close": "1.1"} for time in times]
+    return 200, "application/json", msgspec.json.encode({"values": values, "status": "ok"})
 
 
 def write_hours(folder: Path, symbol: str, rows: Sequence[Row]) -> None:

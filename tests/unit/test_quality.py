@@ -80,6 +80,13 @@ def test_what_is_not_finished_or_not_new_is_passed_over() -> None:
     assert quality.sort_out(given, last, "H1", NOW) == ([given[2]], [])
 
 
+def test_a_bar_that_is_ahead_of_both_clocks_is_refused_and_no_time_is_too_far() -> None:
+    forming, ahead, far = row("2026-02-18T12:30"), row("2026-02-18T13:30"), row("9999-12-31T23:30")
+    good, refused = quality.sort_out([row("2026-02-18T11:00"), forming, ahead, far], None, "H1", NOW)
+    assert good == [row("2026-02-18T11:00")]
+    assert refused == [(ahead, "opens in the future"), (far, "opens in the future")]
+
+
 def test_a_source_that_moves_or_drops_a_finished_bar_rewrites_history() -> None:
     kept = [row("2026-02-18T08:00"), row("2026-02-18T09:00")]
     assert quality.rewritten(kept, [*kept, row("2026-02-18T10:00")]) == ""
