@@ -19,6 +19,7 @@ from actors.market.pips import pip as pip
 
 GAP_DAYS_MAX = 7  # weekends and holidays of a fixing are shorter; anything longer is a hole
 JUMP_RATIO_MAX = 0.25  # close to close in one bar; the franc's worst day of 2015 was below 20%
+TIME_MIN, TIME_END = np.datetime64("1900-01-01T00:00:00"), np.datetime64("3000-01-01T00:00:00")
 STUCK_BARS = 20  # a feed that repeats one close for so long no longer works
 
 Floats = NDArray[np.float64]
@@ -106,19 +107,31 @@ def to_datetime(moment: np.datetime64) -> datetime:
     return datetime.fromisoformat(str(moment.astype("datetime64[s]"))).replace(tzinfo=UTC)
 
 
+def check_times(symbol: str, times: Times) -> None:
+    """Refuse times that are none, or with which nothing can be computed. Raises BadBar."""
+    if np.isnat(times).any():
+        raise BadBar(symbol, "a bar has no date")
+    if (at := _first((times < TIME_MIN) | (times >= TIME_END))) is not None:
+        raise BadBar(symbol, f"a bar of {times[at]}; allowed are the years 1900 to 2999")
+
+
 def without_unfinished(bars: Bars, today: date, now: datetime | None = None) -> tuple[Bars, str]:
-    """Return the bars without the newest when that one may still be forming, and its name when it was cut.
+    """Return the bars without those at the end that may still be forming, and the name of the newest one cut.
 
     A close-only source publishes a D1 bar when it is finished; a source with open, high and low may still change it.
     H4 and H1 bars are finished when their time is over at `now`.
     """
-    if not len(bars):
+    left = len(bars)
+    if not left:
         return bars, ""
     if bars.interval == "D1":
-        is_forming = not bars.closes_only and bars.newest.date() == today
-    else:
-        is_forming = now is not None and to_datetime(bars.close_time[-1]) > now
-    return (bars.head(len(bars) - 1), bars.label(-1)) if is_forming else (bars, "")
+        if not bars.closes_only and bars.newest.date() == today:
+            left -= 1
+    elif now is not None:
+        closes = bars.close_time
+        while left and to_datetime(closes[left - 1]) > now:
+            left -= 1
+    return (bars.head(left), bars.label(-1)) if left < len(bars) else (bars, "")
 
 
 def check(bars: Bars, *, today: date, age_days_max: int, bars_min: int) -> None:
@@ -147,8 +160,7 @@ def check(bars: Bars, *, today: date, age_days_max: int, bars_min: int) -> None:
 
 
 def _check_values(bars: Bars) -> None:
-    if np.isnat(bars.time).any():
-        raise BadBar(bars.symbol, "a bar has no date")
+    check_times(bars.symbol, bars.time)
     for name in ("open", "high", "low", "close"):
         column: Floats = getattr(bars, name)
         if (at := _first(~np.isfinite(column))) is not None:

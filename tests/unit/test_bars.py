@@ -162,6 +162,14 @@ def test_todays_fixing_is_used_and_so_is_yesterdays_bar() -> None:
     assert (len(kept), was_cut) == (700, "")
 
 
+def test_a_bar_of_the_future_hides_no_bar_that_is_forming() -> None:
+    times = np.array([f"2026-02-16T{hour:02}:00" for hour in (8, 9, 10, 11)], dtype="datetime64[s]")
+    hours = bars.Bars.of_closes("EURUSD", "test", times, np.full(4, 1.1), "H1")
+    now = datetime(2026, 2, 16, 10, 30, tzinfo=UTC)
+    kept, was_cut = bars.without_unfinished(hours, now.date(), now)
+    assert (kept.bar_time, was_cut) == ("2026-02-16T09:00Z", "2026-02-16T11:00Z")
+
+
 def test_symbols_that_lag_behind_the_newest_day_are_left_out() -> None:
     late = market.some_bars("USDJPY", last=date(2026, 2, 12))
     current, left_out = bars.on_one_day([market.some_bars("EURUSD"), late, market.some_bars("GBPUSD")])
