@@ -10,14 +10,16 @@ import csv
 import importlib.util
 import io
 import zipfile
-from datetime import UTC, datetime, time
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from actors.market import intervals
-from actors.market.bars import Bars
+from actors.market import bars as market_bars
+from actors.market import days, intervals
+from actors.market.bars import Bars, Floats, Times
 from actors.market.errors import BadBars, ScanError
 from actors.market.intervals import Interval
 from config.load import ConfigError
@@ -37,7 +39,9 @@ class Feed(Protocol):
     source: str
 
     def bars(self, symbol: str, interval: Interval = "D1") -> Bars:
-        """Return all bars of `symbol` as the source has them, oldest first, unchecked.
+        """Return the bars of `symbol` as the source has them, oldest first, unchecked.
+
+        Of daily bars with openings those that may not be over are left out: see `days.of_file`.
 
         Raises:
             BadBars: the source does not know the symbol or interval, or its data cannot be read.
@@ -58,13 +62,16 @@ def build(wanted: Scanner, days_max: int) -> Feed:
 
 
 def one(name: str, wanted: Scanner, days_max: int, now: datetime | None = None) -> Feed:
-    """Return the local source of this name; invented bars end at `now`. Raises ConfigError and ScanError as `build`."""
+    """Return the local source of this name; `now` ends its bars: the real time when None.
+
+    Raises ConfigError and ScanError as `build`.
+    """
     if name == "csv":
-        return CsvFeed(Path(wanted.csv_path or ""))
+        return CsvFeed(Path(wanted.csv_path or ""), now)
     if name == "parquet":
         from actors.market import parquet
 
-        return parquet.ParquetFeed(Path(wanted.parquet_path or ""))
+        return parquet.ParquetFeed(Path(wanted.parquet_path or ""), now)
     if name == "synthetic":
         from actors.market import synthetic
 
@@ -142,17 +149,18 @@ def _ecb_archive() -> Path:
 class CsvFeed:
     """A folder with one `SYMBOL.csv` each: `time,open,high,low,close` or `time,close`, oldest first.
 
-    Times are ISO 8601 dates or date-times; without a zone they are UTC. One finished bar a day; those of 4 hours and 1
-    stand in `SYMBOL.H4.csv` and `SYMBOL.H1.csv`, by their openings.
+    Times are ISO 8601 dates or date-times; without a zone they are UTC. One bar a day, by its date or its opening
+    (`days.of_file`); those of 4 hours and 1 stand in `SYMBOL.H4.csv` and `SYMBOL.H1.csv`, by their openings.
     """
 
     source = "csv"
 
-    def __init__(self, folder: Path) -> None:
-        """Raises ConfigError when there is no such folder."""
+    def __init__(self, folder: Path, now: datetime | None = None) -> None:
+        """`now` decides which days are over: the real time when None. Raises ConfigError without such a folder."""
         if not folder.is_dir():
             raise ConfigError(f"scanner.csv_path was {str(folder)!r}: there is no such folder")
         self._folder = folder
+        self._now = now or datetime.now(UTC)
 
     def bars(self, symbol: str, interval: Interval = "D1") -> Bars:
         """Return the bars of SYMBOL.csv. A broken line refuses the whole symbol."""
@@ -179,20 +187,36 @@ class CsvFeed:
                     continue
                 if len(row) != len(header):
                     raise ValueError(f"{len(row)} cells instead of {len(header)}")
-                opened_at.append(_opening(row[0], interval))
+                opened_at.append(_in_utc(row[0]))
                 prices.append([float(cell) for cell in row[1:]])
-        except (ValueError, csv.Error) as error:
+        except (ValueError, OverflowError, csv.Error) as error:
             raise BadBars(symbol, f"{path.name} line {lines.line_num}: {error}") from error
         table = np.array(prices, dtype=np.float64).reshape(len(prices), len(header) - 1)
         times = np.array(opened_at, dtype="datetime64[s]")
-        if header == CLOSE_HEADER:
-            return Bars.of_closes(symbol, self.source, times, table[:, 0].copy(), interval)
-        opened, high, low, close = (table[:, at].copy() for at in range(4))
-        return Bars(symbol, self.source, interval, times, opened, high, low, close, closes_only=False)
+        columns = [table[:, at].copy() for at in range(len(header) - 1)]
+        return of_file(symbol, self.source, interval, times, columns, self._now)
 
 
-def _opening(text: str, interval: Interval) -> datetime:
-    """Return the opening of a bar in UTC, without a zone, as numpy wants it; 00:00 of a day."""
+def of_file(
+    symbol: str, source: str, interval: Interval, times: Times, columns: Sequence[Floats], now: datetime
+) -> Bars:
+    """Return the bars of a file. `times` are UTC; `columns` are open, high, low and close, or only the close.
+
+    Raises:
+        BadBars: a time is none, out of reach, or cannot be that of a daily bar.
+    """
+    market_bars.check_times(symbol, times)
+    if interval == "D1":
+        seconds = times.astype("datetime64[s]").astype(np.int64)
+        names, kept = days.of_file(symbol, seconds, now, closes_only=len(columns) == 1)
+        times, columns = names[kept].astype("datetime64[s]"), [column[kept] for column in columns]
+    if len(columns) == 1:
+        return Bars.of_closes(symbol, source, times, columns[0], interval)
+    opened, high, low, close = columns
+    return Bars(symbol, source, interval, times, opened, high, low, close, closes_only=False)
+
+
+def _in_utc(text: str) -> datetime:
+    """Return a moment in UTC, without a zone, as numpy wants it. Raises ValueError and OverflowError."""
     moment = datetime.fromisoformat(text.strip())
-    utc = moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
-    return utc if interval != "D1" else datetime.combine(utc.date(), time())
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)

@@ -5,6 +5,7 @@ Reads files only; never fills in what is missing.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from actors.market import intervals
+from actors.market import feeds, intervals
 from actors.market.bars import Bars
 from actors.market.errors import BadBars
 from actors.market.feeds import CLOSE_HEADER, OHLC_HEADER
@@ -26,17 +27,18 @@ ROWS_MAX = 2_000_000
 class ParquetFeed:
     """One `SYMBOL.parquet` each, `SYMBOL.H4.parquet` and `SYMBOL.H1.parquet`, oldest first.
 
-    Columns `time` (timestamps or dates; without a zone they are UTC) and `open`, `high`, `low`, `close`, or only
-    `close`. Others are not read.
+    Columns `time` (timestamps or dates; without a zone they are UTC; read as those of CSV files) and `open`, `high`,
+    `low`, `close`, or only `close`. Others are not read.
     """
 
     source = "parquet"
 
-    def __init__(self, folder: Path) -> None:
-        """Raises ConfigError when there is no such folder."""
+    def __init__(self, folder: Path, now: datetime | None = None) -> None:
+        """`now` decides which days are over: the real time when None. Raises ConfigError without such a folder."""
         if not folder.is_dir():
             raise ConfigError(f"scanner.parquet_path was {str(folder)!r}: there is no such folder")
         self._folder = folder
+        self._now = now or datetime.now(UTC)
 
     def bars(self, symbol: str, interval: Interval = "D1") -> Bars:
         """Return the bars of the symbol's file. Raises BadBars when it is not there or has other columns."""
@@ -47,11 +49,8 @@ class ParquetFeed:
             columns = self._columns(symbol, path)
         except (OSError, pyarrow.ArrowException, ValueError) as error:
             raise BadBars(symbol, f"{path.name} cannot be read: {error}") from error
-        times = columns["time"].astype("datetime64[D]") if interval == "D1" else columns["time"]
-        if "open" not in columns:
-            return Bars.of_closes(symbol, self.source, times, columns["close"], interval)
-        opened, high, low, close = (columns[name] for name in OHLC_HEADER[1:])
-        return Bars(symbol, self.source, interval, times, opened, high, low, close, closes_only=False)
+        times, *prices = columns.values()
+        return feeds.of_file(symbol, self.source, interval, times, prices, self._now)
 
     def _columns(self, symbol: str, path: Path) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
         with pyarrow.parquet.ParquetFile(path) as file:

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from actors.market import quality, sessions, spans
+from actors.market import quality, spans
 from actors.market.cache import Cache, Owner, Row
 from actors.market.errors import BadBars
 from actors.market.intervals import Interval
@@ -20,7 +20,6 @@ from actors.market.sessions import Holidays
 if TYPE_CHECKING:
     from actors.market.bars import Bars
 
-HALF_DAY_S = 43_200
 PRICES = Row._fields[1:]
 
 
@@ -111,14 +110,13 @@ def as_bars(symbol: str, source: str, interval: Interval, records: bytes) -> Bar
     """Return records of a cache as bars. A D1 bar is named after the date most of it lies in; weekends have none."""
     import numpy as np
 
+    from actors.market import days
     from actors.market.bars import Bars
 
     table = np.frombuffer(records, dtype=[("time", "<i8"), *((name, "<f8") for name in PRICES), ("chain", "<u4")])
     seconds = table["time"]
     if interval == "D1":
-        # A server's day may begin at 21:00, 22:00 or 23:00 UTC of the day before.
-        days = (seconds + HALF_DAY_S) // 86_400
-        kept = (days + 3) % 7 < sessions.SATURDAY  # 1970-01-01 was a Thursday
-        table, seconds = table[kept], days[kept] * 86_400
+        names, kept = days.named(seconds)
+        table, seconds = table[kept], names[kept]
     opened, high, low, close = (table[name].astype(np.float64) for name in PRICES)
     return Bars(symbol, source, interval, seconds.astype("datetime64[s]"), opened, high, low, close, closes_only=False)
