@@ -32,7 +32,6 @@ class Flattener:
         self._looks = 0  # since there last was something to close
         self._closed: set[str] = set()
         self._cancelled: set[str] = set()
-        self.again_s: float | None = None  # a look wanted within so many seconds
 
     @property
     def is_done(self) -> bool:
@@ -45,7 +44,7 @@ class Flattener:
         self._closed.clear()
         self._cancelled.clear()
         self._scene.tell.forget("flatten ")
-        self.again_s = None
+        self._scene.wishes.withdraw(who="flatten")
 
     async def step(
         self, reader: Reader, positions: tuple[Position, ...], reasons: list[str], *, left_s: float, left_requests: int
@@ -56,7 +55,7 @@ class Flattener:
         asked that closes nothing.
 
         Raises:
-            BrokerError: the look afterwards failed. Nothing is known then, and `again_s` says when to try again.
+            BrokerError: the look afterwards failed. Nothing is known then; when to try again is wished for.
         """
         why = "; ".join(reasons)
         # Read before the broker is: what is settled in between is then seen as a position.
@@ -65,14 +64,15 @@ class Flattener:
         waiting = await self._cancel_all(cancelled)
         if cancelled:
             positions = await self._scene.client.open_positions()  # one may have been filled instead
+        again_s = budget.close_again_s(
+            self._tries,
+            seconds_to_reset=left_s,
+            requests_per_try=2 * len(cancelled) + len(positions) + 4,
+            left_requests=left_requests,
+        )
         if positions or cancelled:
             self._empty_looks = self._looks = 0
-            self.again_s = budget.close_again_s(
-                self._tries,
-                seconds_to_reset=left_s,
-                requests_per_try=2 * len(cancelled) + len(positions) + 4,
-                left_requests=left_requests,
-            )
+            self._scene.wishes.look_within(again_s, who="flatten")
             self._tries += 1
         if positions:
             logger.error("Closing all {} positions: {}", len(positions), why)
@@ -82,7 +82,7 @@ class Flattener:
             positions = await self._scene.client.open_positions()
         if positions or waiting:
             left = f"{len(positions)} positions are still open" + f", {len(waiting or ())} orders wait" * bool(waiting)
-            logger.error("{}; trying again in {:.0f} s", left, self.again_s)
+            logger.error("{}; trying again in {:.0f} s", left, again_s)
             await self._tell(f"still open {left}", f"{left}: {why}")
             return positions
         await self._looked(why, may_appear, waiting is not None, left_s, left_requests)
@@ -95,7 +95,10 @@ class Flattener:
         looked_s = budget.close_again_s(
             self._looks, seconds_to_reset=left_s, requests_per_try=3, left_requests=left_requests
         )
-        self.again_s = None if self.is_done else looked_s
+        if self.is_done:
+            self._scene.wishes.withdraw(who="flatten")
+        else:
+            self._scene.wishes.look_within(looked_s, who="flatten")
         if may_appear:
             await self._tell("may appear", f"Closed what is open; an order may still become a position: {why}")
         elif not is_known:

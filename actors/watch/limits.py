@@ -67,19 +67,17 @@ class Limits:
         self._unexplained_since_s: float | None = None
         self._marks_told_s = float("-inf")
         self.urgency = 0.0  # how much faster than usual the next look should come, 0 to 1
-        self.again_s: float | None = None  # a look wanted within so many seconds
-        self.closing_in_s: float | None = None  # when everything has to be closed next, by the clock
 
     async def flat_by(self, reader: Reader) -> None:
         """Have everything closed from some minutes before no position may be open until the market reopens."""
         now, lead = self._scene.clock.now(), timedelta(seconds=self._scene.settings.monitor.flat_close_s)
-        window, self.closing_in_s = flat.window_at(self._scene.rules, now), None
+        window = flat.window_at(self._scene.rules, now)
         if window is None:
             window = flat.next_window(self._scene.rules, now)
             if window is None:
                 return
             if (closing_in_s := (window.starts_at - lead - now).total_seconds()) > 0:
-                self.closing_in_s = closing_in_s
+                self._scene.wishes.look_within(closing_in_s, who="flat time")
                 return
         text = f"no position may be open from {iso(window.starts_at)} to {iso(window.ends_at)}"
         await self._halts.apply(reader, Order(key="flat_by", text=text, until=window.ends_at, flatten=True))
@@ -89,7 +87,7 @@ class Limits:
 
         What only has to be told comes later, see `tell`: closing must not wait for it. Raises BrokerError.
         """
-        self.again_s, self.urgency = None, 0.0
+        self.urgency = 0.0
         if doubt := ladder.doubt_of(self._scene.rules, balance):
             await self._halts.apply(reader, Order(key="account", text=doubt, until=None))
             return None
@@ -130,7 +128,8 @@ class Limits:
         since = days.history_since(self._scene.rules, now=now, kept=kept)
         is_first, self._is_first = self._is_first, False
         if is_first and not (found := self._assess(reader, positions, balance, _unread(since))).unknown:
-            self.again_s = 0.0  # the store knows every start: what the history adds comes with the next look, at once
+            # The store knows every start: what the history adds comes with the next look.
+            self._scene.wishes.look_at_once(who="history")
             return found
         if self._history is None or self._history.since > since:
             self._history = await self._read(since, balance)
@@ -142,7 +141,7 @@ class Limits:
         if found.unexplained_cents == 0 and not found.unknown:
             self._reads_in_vain = 0
         else:
-            self.again_s = self._wait_s()
+            self._scene.wishes.look_within(self._wait_s(), who="history")
         if found.record is not None and await self._record(found):
             found = self._assess(reader, positions, balance, self._history)
         await self._doubtful_balance(reader, balance, found.unexplained_cents)

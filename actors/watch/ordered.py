@@ -32,7 +32,6 @@ class OrderedCloses:
         self._scene = scene
         self._tries: dict[str, tuple[int, float]] = {}  # intent id -> tries, and when the next one may be
         self._idle: frozenset[str] = frozenset()
-        self.again_s: float | None = None  # a look wanted within so many seconds
 
     def wanted(self, reader: Reader) -> frozenset[str]:
         """Return the intents whose position is to be closed, but for those that the last look did not show."""
@@ -40,7 +39,6 @@ class OrderedCloses:
 
     async def due(self, reader: Reader, positions: tuple[Position, ...]) -> list[Due]:
         """Return what is to be closed now."""
-        self.again_s = None
         intents = {intent.id: intent for intent in reader.active_positions()}
         orders = [one for one in reader.closings() if one.intent_id in intents]
         shown = {position.id: position for position in positions}
@@ -57,7 +55,7 @@ class OrderedCloses:
             elif (again_at_s := self._tries.get(intent.id, (0, 0.0))[1]) <= now_s:
                 due.append(Due(one, position))
             else:
-                self._look_within(again_at_s - now_s)
+                self._look_within(again_at_s - now_s, intent.id)
         self._idle = frozenset(idle)
         self._tries = {id_: tried for id_, tried in self._tries.items() if id_ in {one.intent_id for one in orders}}
         return due
@@ -91,12 +89,12 @@ class OrderedCloses:
         what = f"position {position.id} of {position.symbol}, as operator {order.operator} ordered: {order.reason}"
         key = f"close {order.intent_id}"
         if is_open:
-            self._look_within(max(0.0, self._tries[order.intent_id][1] - self._scene.clock.monotonic()))
+            self._look_within(self._tries[order.intent_id][1] - self._scene.clock.monotonic(), order.intent_id)
             text = f"Could not close yet, and tries again: {what}"
             await self._scene.tell.once(f"{key} open", "error", "close_failed", text, order.intent_id)
         else:
             self._idle |= {order.intent_id}
             await self._scene.tell.once(f"{key} done", "info", "close_done", f"Closed {what}", order.intent_id)
 
-    def _look_within(self, seconds: float) -> None:
-        self.again_s = seconds if self.again_s is None else min(self.again_s, seconds)
+    def _look_within(self, seconds: float, intent_id: str) -> None:
+        self._scene.wishes.look_within(seconds, who=f"close {intent_id}")

@@ -39,11 +39,9 @@ class Orphans:
         self._orders: tuple[tuple[str, str], ...] | None = None
         self._still_since_s = 0.0  # monotonic: our orders are as they were then
         self._tries: dict[str, tuple[int, float]] = {}  # position id -> tries, and when the next one may be
-        self.again_s: float | None = None  # a look wanted within so many seconds
 
     async def step(self, reader: Reader, positions: tuple[Position, ...]) -> None:
         """Find positions of nobody among the open ones, and do what the settings say. Raises BrokerError."""
-        self.again_s = None
         # In this order: an order that is resolved between the two reads is then found owned.
         unresolved = reader.unresolved_orders()
         owned = reader.owned_position_ids(position.id for position in positions)
@@ -61,7 +59,7 @@ class Orphans:
             if is_ours or self._scene.settings.executor.orphans == "alert" or self._halts.flattening(reader):
                 continue
             if position.id not in seen or not is_still:
-                self.again_s = LOOK_AGAIN_S  # soon over; what may take longer is left to the usual cadence
+                self._look_again()  # soon over; what may take longer is left to the usual cadence
             elif unresolved or not self._is_due(position):
                 continue
             elif self._scene.settings.executor.orphans == "adopt":
@@ -76,6 +74,9 @@ class Orphans:
         if orders != self._orders:
             self._orders, self._still_since_s = orders, now_s
         return not orders or now_s - self._still_since_s >= self._scene.settings.executor.quiet_s
+
+    def _look_again(self) -> None:
+        self._scene.wishes.look_within(LOOK_AGAIN_S, who="orphans")
 
     def _is_due(self, position: Position) -> bool:
         _, again_at_s = self._tries.get(position.id, (0, 0.0))
@@ -153,14 +154,14 @@ class Orphans:
             left = {one.id for one in await self._scene.client.open_positions()}
         except BrokerError as error:
             logger.warning("Whether {} is closed is not known: {}", position.id, error)
-            self.again_s = LOOK_AGAIN_S
+            self._look_again()
             return
         if position.id not in left:
             self._tries.pop(position.id, None)
             text = f"Closed position {position.id} of {position.symbol}: it belonged to no intent"
             await self._once(reader, "warning", "orphan_closed", text)
             return
-        self.again_s = LOOK_AGAIN_S
+        self._look_again()
         said = "was said to be closed" if was_said else "could not be closed"
         text = f"it {said} and is still open, after {tries} tries"
         await self._once(reader, "error", "orphan_left", f"Position {position.id} of nobody is to be closed: ", text)

@@ -32,6 +32,7 @@ from actors.watch.orphans import Orphans
 from actors.watch.scene import Scene
 from actors.watch.tell import Severity, Teller
 from actors.watch.tracking import Tracker
+from actors.watch.wishes import Wishes
 from bus.clock import Clock
 from bus.failpoints import reach
 from bus.link import Link
@@ -64,7 +65,8 @@ class Watch:
         self._clock = clock
         self._db_path = db_path
         self._tell = Teller(link)
-        scene = Scene(client=client, tell=self._tell, settings=settings, rules=rules, clock=clock)
+        self._wishes = Wishes()
+        scene = Scene(client=client, tell=self._tell, settings=settings, rules=rules, clock=clock, wishes=self._wishes)
         self._halts = Halts(scene)
         self._limits = Limits(scene, self._halts)
         self._tracker = Tracker(scene)
@@ -73,7 +75,6 @@ class Watch:
         self._closes = OrderedCloses(scene)
         self._ordered: frozenset[str] = frozenset()  # closes that were ordered when the last poll began
         self._failures = 0
-        self._failed_again_s: float | None = None
         self._positions: tuple[Position, ...] | None = None  # None: not known
         self._advanced = 0  # requests made on credit while the store was away, roughly
 
@@ -95,8 +96,7 @@ class Watch:
 
     async def round(self, reader: Reader) -> None:
         """Poll once. A broker that fails is told once and polled again within the cadence."""
-        self._failed_again_s = None
-        self._limits.again_s = None  # what the last look wished for is this one, even if it fails
+        self._wishes.forget()
         self._ordered = _closings(reader)
         try:
             await self._poll(reader)
@@ -129,11 +129,7 @@ class Watch:
             )
             for today, used in self._used(reader, polled_at)
         )
-        wanted = (
-            self._failed_again_s, self._flattener.again_s, self._limits.again_s, self._limits.closing_in_s,
-            self._tracker.again_s, self._orphans.again_s, self._closes.again_s,
-        )  # fmt: skip
-        return min(cadence_s, *(seconds for seconds in wanted if seconds is not None), cadence_s)
+        return self._wishes.soonest_s(cadence_s)
 
     # ── one poll ────────────────────────────────────────────────────────────
 
@@ -277,10 +273,11 @@ class Watch:
             )
         elif isinstance(error, Transient) and error.retry_after_s:
             again_s = max(again_s, min(error.retry_after_s, RETRY_AFTER_S_MAX))
-        self._failed_again_s = again_s
         self._failures += 1
-        if isinstance(error, BudgetSpent) and error.is_refused:
-            self._failed_again_s = again_s if is_closing else None
+        is_refused = isinstance(error, BudgetSpent) and error.is_refused
+        if is_closing or not is_refused:
+            self._wishes.look_within(again_s, who="failed poll")
+        if is_refused:
             level: Severity = "warning" if self._is_flat(reader) else "error"
             await self._tell.once("broker_requests", level, "requests_spent", f"The account is not watched: {error}")
         elif isinstance(error, Unauthorised):

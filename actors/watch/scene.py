@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from actors.broker.account import Account
 from actors.compliance.rulebook import RuleSet
 from actors.desk.settling import HISTORY_MARGIN_S
 from actors.watch.tell import Teller
+from actors.watch.wishes import Wishes
 from bus.clock import Clock
 from config.settings import Settings
 
@@ -24,6 +25,7 @@ class Scene:
     settings: Settings
     rules: RuleSet
     clock: Clock
+    wishes: Wishes = field(default_factory=Wishes)
 
     @property
     def account_id(self) -> str:

@@ -30,7 +30,6 @@ class Tracker:
         self._scene = scene
         self._missing: dict[str, float] = {}  # position id -> monotonic time when it was first missed
         self._volumes: dict[str, Decimal] = {}  # position id -> lots when last seen open
-        self.again_s: float | None = None  # a look wanted within so many seconds
 
     async def step(self, reader: Reader, positions: tuple[Position, ...]) -> None:
         """Find the positions that are open no more in the history, and tell the store how they ended.
@@ -38,7 +37,6 @@ class Tracker:
         Raises:
             BrokerError: the history could not be read.
         """
-        self.again_s = None
         self._volumes = {**self._volumes, **{position.id: position.volume for position in positions}}
         open_ids = {position.id for position in positions}
         missing = [intent for intent in reader.active_positions() if intent.position_id not in open_ids]
@@ -64,7 +62,7 @@ class Tracker:
             key = f"missing {intent.position_id}"
             await self._scene.tell.once(key, "warning", "position_missing", text, intent.id)
         else:
-            self.again_s = LOOK_AGAIN_S
+            self._scene.wishes.look_within(LOOK_AGAIN_S, who="rows")
 
     async def _closed(self, intent: TradeIntent, result: messages.PositionResult) -> None:
         reach("monitor.before_position_closed")  # telling the store how a position ended

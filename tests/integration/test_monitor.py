@@ -102,6 +102,23 @@ async def test_broker_that_does_not_answer_is_not_an_empty_account(room: Room) -
         assert found.interval_s() == 60.0
 
 
+async def test_a_row_that_is_awaited_does_not_hasten_the_polls_of_a_broker_that_is_away(room: Room) -> None:
+    with room.watched() as found:
+        position_id, _ = await room.buy_for_an_intent()
+        await found.round()
+        await found.round()
+        room.close(position_id)
+        room.client.hides_rows = True
+        await found.round()
+        assert found.interval_s() == 15.0
+        room.client.is_down = True
+        waits = []
+        for _ in range(8):
+            await found.round()
+            waits.append(found.interval_s())
+        assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
 async def test_rules_of_another_account_halt_and_close_nothing(room: Room) -> None:
     rules = the_rules()
     larger = msgspec.structs.replace(rules.account, initial_balance_cents=20_000_000)

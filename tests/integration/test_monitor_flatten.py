@@ -206,6 +206,9 @@ async def test_broker_that_is_away_is_asked_again_within_half_a_minute_for_as_lo
         await room.buy_for_an_intent()
         await found.round()
         order_flat(room)
+        room.client.close_fails = 1
+        await found.round()
+        assert found.interval_s() == 1.0  # by then it is over, and must not outlive the outage
         room.client.is_down = True
         waits = []
         for _ in range(8):

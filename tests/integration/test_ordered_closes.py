@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from actors.broker.wire import Position
+from actors.watch.wishes import AGAIN_S_MIN
 from bus import messages
 from bus.vocabulary import Outcome, Status
 from tests.kit import desk, watching
@@ -137,13 +139,52 @@ async def test_a_flatten_takes_it_over(room: Room) -> None:
         _, intent_id = await room.buy_for_an_intent()
         await room.buy_for_an_intent(volume="0.30")
         order(room, intent_id)
+        room.client.close_fails = 1
+        await found.round()
+        assert found.interval_s() <= 1.0
         halt = messages.RaiseHalt(level="hard", reason="flatten: operator op: test", flatten=True)
         room.store.apply(desk.MONITOR, halt)
         room.client.close_fails = 2
         await found.round()
-        assert room.client.closes == 2  # each once a round, however many want it closed
+        assert room.client.closes == 1 + 2  # each once a round, however many want it closed
         room.clock.ahead_s = 3.0
         for _ in range(3):
             await found.round()
         assert await open_ids(room) == set()
-        assert room.client.closes == 4
+        assert room.client.closes == 1 + 4
+        assert found.interval_s() >= 60.0  # what the ordered close had wished for is over
+
+
+async def slow_close_fails(room: Room, found: watching.Watched) -> None:
+    """Order a close that fails only after the next try would have been due: it is due at once."""
+    _, intent_id = await room.buy_for_an_intent()
+    await found.round()
+    order(room, intent_id)
+    close = room.client.close_position
+
+    async def slow(position: Position) -> None:
+        room.clock.ahead_s += 10.0
+        await close(position)
+
+    room.client.close_position = slow  # type: ignore[method-assign]
+    room.client.close_fails = 1
+    await found.round()
+    room.client.close_position = close  # type: ignore[method-assign]
+    assert room.client.closes == 1
+
+
+async def test_a_try_that_is_due_already_does_not_make_the_poll_spin(room: Room) -> None:
+    with room.watched() as found:
+        await slow_close_fails(room, found)
+        assert found.interval_s() == AGAIN_S_MIN
+
+
+async def test_a_broker_that_is_away_is_not_asked_for_the_sake_of_an_earlier_look(room: Room) -> None:
+    with room.watched() as found:
+        await slow_close_fails(room, found)
+        room.client.is_down = True
+        waits = []
+        for _ in range(8):
+            await found.round()
+            waits.append(found.interval_s())
+        assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
