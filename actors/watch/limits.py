@@ -32,6 +32,7 @@ from store.queries import Reader
 
 ROW_LAG_S = 120.0  # how long a balance may be unexplained: a row of the history may still be missing
 READ_AGAIN_S, READ_AGAIN_S_MAX = 15.0, 300.0  # while something is not known; doubled
+MOVED_AGAIN_S = 1.0  # when what closed while we looked may have been counted twice, or not at all
 MARKS_TOLD_S = 60.0  # how long the store may not know that the account was followed
 
 
@@ -65,6 +66,7 @@ class Limits:
         self._is_first = True
         self._reads_in_vain = 0
         self._unexplained_since_s: float | None = None
+        self._balance_cents: int | None = None  # by the look before
         self._marks_told_s = float("-inf")
         self.urgency = 0.0  # how much faster than usual the next look should come, 0 to 1
 
@@ -101,7 +103,8 @@ class Limits:
         )
         for order in ladder.orders_of(self._scene.rules, standings):
             await self._halts.apply(reader, order)
-        await self._best_day(reader, positions, found)
+        await self._best_day(reader, positions, balance, found)
+        self._balance_cents = balance.balance_cents
         self.urgency = ladder.urgency(standings, positions) if positions else 0.0
         return Judged(balance=balance, positions=len(positions), days=found, standings=standings)
 
@@ -233,17 +236,25 @@ class Limits:
 
     # ── what follows ────────────────────────────────────────────────────────
 
-    async def _best_day(self, reader: Reader, positions: tuple[Position, ...], found: Days) -> None:
+    async def _best_day(self, reader: Reader, positions: tuple[Position, ...], balance: Balance, found: Days) -> None:
         """Halt, and close everything, when a day's profit reaches the levels of a cap.
 
+        What is closed between the look at the positions and that at the balance is among what is realised, and floats
+        still: it counts twice, a profit or a loss. Equity and balance are of one moment, so no more floats than lies
+        between them; where a loss counted twice may hide a level, another look follows soon.
         Other scopes are shares that only matter when a target is reached or a payout asked for: closing cures nothing.
         """
         rules = self._scene.rules
         if rules.best_day.scope != "cap" or found.unexplained_cents != 0:
             return  # a deposit looks like profit
-        floating_cents = sum(position.net_profit_cents for position in positions)
+        by_positions_cents = sum(position.net_profit_cents for position in positions)
+        by_equity_cents = balance.equity_cents - balance.balance_cents
+        has_moved = balance.balance_cents != self._balance_cents
         for view in found.known:
-            profit_cents = view.realised_cents + floating_cents
+            profit_cents = view.realised_cents + min(by_positions_cents, by_equity_cents)
+            highest_cents = view.realised_cents + max(by_positions_cents, by_equity_cents)
+            if has_moved and highest_cents >= best_day.stop_cents(rules):
+                self._scene.wishes.look_within(MOVED_AGAIN_S, who="best day")
             if profit_cents >= best_day.stop_cents(rules):
                 order = Order(
                     key="best_day",

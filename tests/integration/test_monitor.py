@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from actors.broker.errors import Transient
+from actors.broker.wire import Position
 from actors.compliance.day import firm_days
 from actors.watch.poll import FAILED_AGAIN_S
 from bus import messages
@@ -325,6 +326,51 @@ async def test_profit_beyond_the_best_day_level_is_taken(room: Room) -> None:
         assert len(await room.open_positions()) == 1
         room.price("1.10310")  # $1,475: above $1,440
         await found.round()
+        assert await room.open_positions() == ()
+
+
+def close_after_the_next_look(room: Room, position_id: str) -> None:
+    """Have a position closed between the look at the positions and that at the balance, once."""
+    look = room.client.open_positions
+
+    async def look_and_close() -> tuple[Position, ...]:
+        found = await look()
+        room.client.open_positions = look  # type: ignore[method-assign]
+        room.close(position_id)
+        return found
+
+    room.client.open_positions = look_and_close  # type: ignore[method-assign]
+
+
+async def test_profit_taken_between_the_two_reads_of_a_poll_counts_once(room: Room) -> None:
+    with room.watched() as found:
+        taken, _ = await room.buy_for_an_intent(volume="5.00")
+        _, other = await room.buy_for_an_intent(volume="0.10")
+        await found.round()
+        room.price("1.10180")  # 17 pips x $51 - $25.50 = $841.50; 17 pips x $50 - $25 more would be $1,666.50
+        await found.round()
+        close_after_the_next_look(room, taken)
+        await found.round()
+        await found.round()
+        assert found.halts() == []
+        assert found.status(other) == Status.OPENED
+
+
+async def test_loss_taken_between_the_two_reads_of_a_poll_hides_the_best_day_for_a_moment_only(room: Room) -> None:
+    with room.watched() as found:
+        await room.buy_for_an_intent(volume="5.00")
+        room.price("1.10400")
+        lost, _ = await room.buy_for_an_intent(volume="1.00")
+        room.price("1.10100")
+        await found.round()
+        await found.round()
+        room.price("1.10330")  # 32 pips x $50 - $25 - (8 pips x $10 + $5) = $1,490: above $1,440
+        close_after_the_next_look(room, lost)
+        await found.round()
+        assert found.flattens() == []  # the loss may have been counted twice, or not at all
+        assert found.interval_s() == 1.0
+        await found.round()
+        assert found.flattens() == ["best_day"]
         assert await room.open_positions() == ()
 
 
