@@ -23,7 +23,7 @@ from actors.compliance.guard import TradeFacts
 from actors.compliance.money import amount
 from actors.compliance.rulebook import RuleSet
 from actors.compliance.sizing import Costs
-from actors.desk import days
+from actors.desk import days, lots
 from actors.desk.days import Asker, Days, Kept
 from bus.clock import Clock, iso, parse
 from bus.records import AccountMark, Order, OrderPlan, TradeIntent
@@ -153,8 +153,8 @@ async def look(
 def assemble(reading: Reading, reader: Reader, *, settings: Settings, rules: RuleSet) -> View:
     """Join what the broker said with what the store knows."""
     account_id, kept = settings.broker.account_id, days.kept(reader, settings.broker.account_id)
-    shown, closed = {position.id for position in reading.positions}, {row.id for row in reading.closed}
-    opened = reader.active_positions()
+    shown, opened = {position.id for position in reading.positions}, reader.active_positions()
+    closed = lots.ended(reader, (intent for intent in opened if intent.position_id not in shown), reading.closed)
     unseen = unseen_orders(reader, opened, shown | closed)
     unresolved = (*reader.unresolved_orders(), *unseen)
     found = days.assess(
@@ -198,10 +198,7 @@ def assemble(reading: Reading, reader: Reader, *, settings: Settings, rules: Rul
         writes_used=max(writes for _, writes in used),
         halts=tuple(reader.halts(iso(reading.now))),
     )
-    closed_ids = {str(intent.position_id) for intent in opened} & closed - shown
-    return View(
-        account=account, reading=reading, unresolved=unresolved, closed=tuple(sorted(closed_ids)), found=found
-    )  # fmt: skip
+    return View(account=account, reading=reading, unresolved=unresolved, closed=tuple(sorted(closed)), found=found)
 
 
 def is_to_be_recorded(found: Days, kept: Kept, reading: Reading) -> bool:
@@ -290,7 +287,7 @@ def trade_facts(
 
 
 def unseen_orders(reader: Reader, opened: Iterable[TradeIntent], seen: set[str]) -> tuple[Order, ...]:
-    """Return the orders of opened intents whose position is neither open nor in the history.
+    """Return the orders of opened intents whose position is neither open nor closed in whole by the history.
 
     A list can lag the event: such a position counts like an order with an unknown outcome, not like nothing.
     """

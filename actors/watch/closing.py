@@ -19,13 +19,19 @@ from bus.vocabulary import OrderStatus
 
 
 def result_of(
-    intent: TradeIntent, rows: Iterable[ClosedPosition], *, volume: Decimal | None, settled: bool
+    intent: TradeIntent,
+    rows: Iterable[ClosedPosition],
+    *,
+    volume: Decimal | None,
+    settled: bool,
+    cut: Decimal = Decimal(0),
 ) -> PositionResult | str:
     """Return how an intent's position ended, or why that cannot be said yet.
 
-    `volume` is what the position held when it was last known, in lots; None: not known. Rows that add up to less are
-    partial closes whose last row is still to come, until `settled` says that enough time has passed. Net profit is the
-    sum over the distinct rows, with swap and commission; price and reason are the last row's.
+    `volume` is what the position was opened with, in lots; None: not known. Rows that add up to less are partial closes
+    whose last row is still to come, until `settled` says that enough time has passed; never those alone that add up to
+    `cut`, the lots that were closed while the position was seen open. Net profit is the sum over the distinct rows,
+    with swap and commission; price and reason are the last row's.
     """
     own = {(row.closed_at, row.volume, row.net_profit_cents): row for row in rows if row.id == intent.position_id}
     if not own:
@@ -34,7 +40,7 @@ def result_of(
         return f"the history has its id with another symbol: {', '.join(sorted(foreign))}"
     found = sorted(own.values(), key=lambda row: row.closed_at)
     closed_volume = sum((row.volume for row in found), Decimal(0))
-    if volume is not None and closed_volume < volume and not settled:
+    if volume is not None and closed_volume < volume and (not settled or closed_volume <= cut):
         return f"the history has {closed_volume} of {volume} lots"
     last = found[-1]
     return PositionResult(

@@ -17,7 +17,7 @@ from actors.broker.wire import Balance, ClosedPosition, Position
 from actors.compliance import best_day, flat
 from actors.compliance import day as firm_days
 from actors.compliance.money import amount
-from actors.desk import days
+from actors.desk import days, lots
 from actors.desk.days import Days
 from actors.watch import ladder
 from actors.watch.halting import Halts
@@ -182,7 +182,8 @@ class Limits:
         )
 
     def _assess(self, reader: Reader, positions: tuple[Position, ...], balance: Balance, history: History) -> Days:
-        seen = {position.id for position in positions} | {row.id for row in history.rows}
+        shown = {position.id for position in positions}
+        missing = [intent for intent in reader.active_positions() if intent.position_id not in shown]
         return days.assess(
             self._scene.rules,
             kept=days.kept(reader, self._scene.account_id),
@@ -193,7 +194,7 @@ class Limits:
             closed=history.rows,
             since=history.since,
             is_settled=history.is_settled,
-            is_complete=all(intent.position_id in seen for intent in reader.active_positions()),
+            is_complete=len(lots.ended(reader, missing, history.rows)) == len(missing),
         )
 
     async def _record(self, found: Days) -> bool:

@@ -11,6 +11,7 @@ from loguru import logger
 
 from actors.broker.wire import ClosedPosition, Position
 from actors.compliance.money import amount
+from actors.desk import lots
 from actors.watch import closing
 from actors.watch.scene import CLOCK_SKEW, Scene
 from bus import messages
@@ -24,12 +25,12 @@ LOOK_AGAIN_S = 15.0  # while such a row is awaited
 
 
 class Tracker:
-    """Remembers when each position was first missed, and what it held."""
+    """Remembers when each position was first missed, and what it held: a part that is closed is not its end."""
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
         self._missing: dict[str, float] = {}  # position id -> monotonic time when it was first missed
-        self._volumes: dict[str, Decimal] = {}  # position id -> lots when last seen open
+        self._held: dict[str, tuple[Decimal, Decimal]] = {}  # position id -> most lots seen open, and the last
 
     async def step(self, reader: Reader, positions: tuple[Position, ...]) -> None:
         """Find the positions that are open no more in the history, and tell the store how they ended.
@@ -37,12 +38,14 @@ class Tracker:
         Raises:
             BrokerError: the history could not be read.
         """
-        self._volumes = {**self._volumes, **{position.id: position.volume for position in positions}}
+        for position in positions:
+            most, _ = self._held.get(position.id, (position.volume, position.volume))
+            self._held[position.id] = (max(most, position.volume), position.volume)
         open_ids = {position.id for position in positions}
         missing = [intent for intent in reader.active_positions() if intent.position_id not in open_ids]
         wanted = {str(intent.position_id) for intent in missing}
         self._missing = {id_: self._missing.get(id_, self._scene.clock.monotonic()) for id_ in wanted}
-        self._volumes = {id_: lots for id_, lots in self._volumes.items() if id_ in open_ids | wanted}
+        self._held = {id_: held for id_, held in self._held.items() if id_ in open_ids | wanted}
         if missing:
             # By clocks that may have been wrong then, or be wrong now: a wide look costs the same one request.
             times = [self._scene.clock.now(), *(parse(intent.created_at) for intent in missing)]
@@ -52,9 +55,8 @@ class Tracker:
 
     async def _look_for(self, reader: Reader, intent: TradeIntent, rows: tuple[ClosedPosition, ...]) -> None:
         waited_s = self._scene.clock.monotonic() - self._missing[str(intent.position_id)]
-        order = reader.order(intent.id)
-        volume = self._volumes.get(str(intent.position_id), order.plan.volume if order else None)
-        result = closing.result_of(intent, rows, volume=volume, settled=waited_s >= ROW_LAG_S)
+        volume, cut = self._opened(reader, intent)
+        result = closing.result_of(intent, rows, volume=volume, settled=waited_s >= ROW_LAG_S, cut=cut)
         if isinstance(result, messages.PositionResult):
             await self._closed(intent, result)
         elif waited_s >= ROW_LAG_S:
@@ -63,6 +65,14 @@ class Tracker:
             await self._scene.tell.once(key, "warning", "position_missing", text, intent.id)
         else:
             self._scene.wishes.look_within(LOOK_AGAIN_S, who="rows")
+
+    def _opened(self, reader: Reader, intent: TradeIntent) -> tuple[Decimal | None, Decimal]:
+        """Return what a position was opened with, in lots, and how much of it was closed while it was seen open."""
+        opened, filled = lots.opened(reader, intent.id), lots.filled(reader, intent.id)
+        if (held := self._held.get(str(intent.position_id))) is None:
+            return opened, Decimal(0)
+        most, last = held
+        return max(most, opened or most), max(most, filled or most) - last
 
     async def _closed(self, intent: TradeIntent, result: messages.PositionResult) -> None:
         reach("monitor.before_position_closed")  # telling the store how a position ended

@@ -23,7 +23,7 @@ from tests.kit import watching
 from tests.kit.compliance import the_rules
 from tests.kit.desk import Shifted
 from tests.kit.eventually import eventually_async
-from tests.kit.watching import NOON, Room
+from tests.kit.watching import NOON, Room, Watched
 
 
 @pytest.fixture
@@ -130,6 +130,79 @@ async def test_rules_of_another_account_halt_and_close_nothing(room: Room) -> No
         assert found.halts() == [("hard", "account")]
         assert len(await room.open_positions()) == 1
         assert room.store.sent(messages.SampleEquity) == []
+
+
+async def cut_position(room: Room, found: Watched) -> tuple[str, str]:
+    """Have 0.60 of 1.00 lots closed by hand at a profit while the monitor looks; return position and intent."""
+    position_id, intent_id = await room.buy_for_an_intent()
+    await found.round()
+    room.price("1.10500")
+    await room.cut(position_id, "0.60")
+    await found.round()
+    return position_id, intent_id
+
+
+async def test_parts_row_is_not_the_end_while_the_last_row_is_to_come(room: Room) -> None:
+    with room.watched() as found:
+        position_id, intent_id = await cut_position(room, found)
+        room.price("1.09000")
+        room.close(position_id)
+        room.client.hides_last_row = True
+        await found.round()
+        assert (found.status(intent_id), found.interval_s()) == (Status.OPENED, 15.0)
+        room.client.hides_last_row = False
+        await found.round()
+        (told,) = room.store.sent(messages.PositionClosed)
+        assert told.result.net_profit_cents == 49 * 600 - 300 - (101 * 400 + 200)  # 49 and -101 pips, commission
+
+
+@pytest.mark.parametrize("waits_s", [[0.0], [0.0, 121.0]])
+async def test_cut_position_that_looks_do_not_show_is_not_closed(room: Room, waits_s: list[float]) -> None:
+    with room.watched() as found:
+        position_id, intent_id = await cut_position(room, found)
+        room.client.hides_positions = True
+        for ahead_s in waits_s:
+            room.clock.ahead_s = ahead_s
+            await found.round()
+            assert found.status(intent_id) == Status.OPENED
+        room.client.hides_positions = False
+        await found.round()
+        assert [position.id for position in await room.open_positions()] == [position_id]
+        assert found.status(intent_id) == Status.OPENED
+        assert found.events() == ["position_missing"] * (len(waits_s) - 1)
+
+
+async def test_new_monitor_does_not_take_a_part_for_the_whole(room: Room) -> None:
+    with room.watched() as found:
+        _, intent_id = await cut_position(room, found)
+    with room.watched() as successor:
+        await successor.round()
+        room.client.hides_positions = True
+        await successor.round()
+        assert successor.status(intent_id) == Status.OPENED
+    with room.watched() as third:  # which has never seen the position
+        await third.round()
+        assert third.status(intent_id) == Status.OPENED
+
+
+async def test_position_that_was_filled_in_part_ends_with_what_was_filled(room: Room) -> None:
+    with room.watched() as found:
+        position_id, intent_id = await room.buy_for_an_intent(volume="0.40", planned="1.00")
+        room.close(position_id)
+        await found.round()
+        assert found.status(intent_id) == Status.CLOSED
+
+
+async def test_day_start_is_not_rebuilt_while_the_rest_of_a_cut_position_is_in_neither_list(room: Room) -> None:
+    with room.watched() as found:
+        position_id, _ = await room.buy_for_an_intent()
+        room.price("1.10500")
+        await room.cut(position_id, "0.60")
+        room.close(position_id)
+        room.client.hides_last_row = True
+        await found.round()
+        assert found.reader.account_day("2026-02-18", "PAPER-1", "00:00 Europe/Athens") is None
+        assert "day_unknown" in found.events()
 
 
 async def test_day_start_is_not_rebuilt_while_a_row_is_still_to_come(room: Room) -> None:

@@ -57,6 +57,20 @@ async def test_view_counts_positions_unknown_orders_and_lost_rows(room: Room) ->
         assert all(one.realised_cents < 0 for one in gone.account.days)
 
 
+@pytest.mark.parametrize("filled", ["1.00", ""])
+async def test_view_counts_a_position_as_closed_only_with_all_its_rows(room: Room, filled: str) -> None:
+    with room.watched() as found:
+        execute, position_id = room.store.reserve(), await room.buy()
+        room.store.opened(execute, position_id, filled)  # "": by its plan
+        await room.cut(position_id, "0.60")
+        room.client.hides_positions = True
+        hidden = await look(room, found)
+        assert (hidden.closed, [plan.symbol for plan in hidden.account.unresolved]) == ((), ["EURUSD"])
+        room.close(position_id)
+        gone = await look(room, found)
+        assert (gone.closed, gone.account.unresolved) == ((position_id,), ())
+
+
 async def test_view_quotes_what_converts_the_currencies(room: Room) -> None:
     with room.watched() as found:
         seen = await look(room, found, "EURGBP")

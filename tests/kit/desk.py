@@ -121,11 +121,11 @@ class StoreHere:
         assert ack.outcome == "applied", ack
         return execute
 
-    def opened(self, execute: messages.Execute, position_id: str) -> str:
+    def opened(self, execute: messages.Execute, position_id: str, volume: str = "") -> str:
         """Say that the reserved order's position was seen; return the intent's id."""
         ack = self.apply(EXECUTOR, messages.OrderOpened(
             intent_id=execute.intent.id, epoch=execute.epoch, order_id=position_id, position_id=position_id,
-            execution_meta="{}",
+            execution_meta=f'{{"volume": "{volume}"}}' if volume else "{}",
         ))  # fmt: skip
         assert ack.outcome == "applied", ack
         return execute.intent.id

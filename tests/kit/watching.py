@@ -42,6 +42,7 @@ class Wayward(BrokerClient):
     """A real client that can be told to fail, to see too little, or to hear wrong figures."""
 
     hides_rows = False
+    hides_last_row = False
     hides_positions = False
     is_down = False
     balance_is_down = False
@@ -69,6 +70,8 @@ class Wayward(BrokerClient):
         if self.history_is_down:
             raise Transient("POST /closed-positions: 500")
         rows = await super().closed_positions(since, until)
+        if self.hides_last_row:
+            rows = tuple(sorted(rows, key=lambda row: row.closed_at)[:-1])
         return () if self.hides_rows else rows
 
     async def close_position(self, position: Position) -> None:
@@ -168,11 +171,17 @@ class Room:
             await client.balance()
             return await client.open_position(order)
 
-    async def buy_for_an_intent(self, **given: Any) -> tuple[str, str]:
-        """Return the ids of a position and of the intent that owns it."""
-        execute = self.store.reserve(a_plan(volume=D(given.get("volume", "1.00"))))
+    async def buy_for_an_intent(self, *, planned: str | None = None, **given: Any) -> tuple[str, str]:
+        """Return the ids of a position and of the intent that owns it; `planned` lots, None: as many as were filled."""
+        volume = given.get("volume", "1.00")
+        execute = self.store.reserve(a_plan(volume=D(planned or volume)))
         position_id = await self.buy(**given)
-        return position_id, self.store.opened(execute, position_id)
+        return position_id, self.store.opened(execute, position_id, volume)
+
+    async def cut(self, position_id: str, volume: str) -> None:
+        """Close a part of a position as its owner might by hand."""
+        (position,) = [one for one in await self.open_positions() if one.id == position_id]
+        await self.client.close_partially(position, D(volume))
 
 
 @contextlib.asynccontextmanager

@@ -13,9 +13,9 @@ from tests.kit.compliance import NOW, D, a_position, a_row, an_opened_intent, an
 INTENT = an_opened_intent()
 
 
-def result(*rows: object, volume: str | None = "1.00", settled: bool = False) -> PositionResult | str:
+def result(*rows: object, volume: str | None = "1.00", settled: bool = False, cut: str = "0") -> PositionResult | str:
     lots = None if volume is None else D(volume)
-    return closing.result_of(INTENT, rows, volume=lots, settled=settled)  # type: ignore[arg-type]
+    return closing.result_of(INTENT, rows, volume=lots, settled=settled, cut=D(cut))  # type: ignore[arg-type]
 
 
 def test_no_row_is_no_result_however_long_one_waits() -> None:
@@ -37,6 +37,13 @@ def test_partial_closes_are_waited_for_and_then_added_up() -> None:
     assert isinstance(found, PositionResult)
     assert (found.net_profit_cents, found.reason) == (15_000, "SL")
     assert isinstance(result(half, settled=True), PositionResult)
+
+
+def test_what_was_closed_while_it_was_open_is_never_its_end() -> None:
+    part = a_row(volume=D("0.60"))
+    rest = a_row(volume=D("0.30"), closed_at=part.closed_at + timedelta(minutes=1))
+    assert result(part, settled=True, cut="0.60") == "the history has 0.60 of 1.00 lots"
+    assert isinstance(result(part, rest, settled=True, cut="0.60"), PositionResult)
 
 
 def test_row_that_comes_twice_counts_once() -> None:
