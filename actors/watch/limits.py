@@ -41,7 +41,8 @@ class History(Struct, frozen=True, kw_only=True):
 
     rows: tuple[ClosedPosition, ...]
     since: datetime
-    read_at_s: float  # monotonic
+    read_at: datetime  # by the clock, when the reading began
+    read_at_s: float  # the same, monotonic
     balance_cents: int
     is_settled: bool  # the balance was the same before and after
 
@@ -165,9 +166,9 @@ class Limits:
         return min(READ_AGAIN_S * 2.0**self._reads_in_vain, READ_AGAIN_S_MAX)
 
     async def _read(self, since: datetime, balance: Balance) -> History:
-        read_at_s = self._scene.clock.monotonic()
+        read_at, read_at_s = self._scene.clock.now(), self._scene.clock.monotonic()
         try:
-            rows = await self._scene.client.closed_positions(since, days.history_until(since, self._scene.clock.now()))
+            rows = await self._scene.client.closed_positions(since, days.history_until(since, read_at))
             # A close between balance and history would falsify what is rebuilt from both.
             again = await self._scene.client.balance()
         except BrokerError as error:
@@ -176,6 +177,7 @@ class Limits:
         return History(
             rows=rows,
             since=since,
+            read_at=read_at,
             read_at_s=read_at_s,
             balance_cents=balance.balance_cents,
             is_settled=again.balance_cents == balance.balance_cents,
@@ -193,6 +195,7 @@ class Limits:
             positions=positions,
             closed=history.rows,
             since=history.since,
+            until=history.read_at,
             is_settled=history.is_settled,
             is_complete=len(lots.ended(reader, missing, history.rows)) == len(missing),
         )
@@ -290,4 +293,4 @@ class Limits:
 
 def _unread(since: datetime, read_at_s: float = 0.0) -> History:
     """Return a history that says nothing: what is assessed with it is what the store knows."""
-    return History(rows=(), since=since, read_at_s=read_at_s, balance_cents=0, is_settled=False)
+    return History(rows=(), since=since, read_at=since, read_at_s=read_at_s, balance_cents=0, is_settled=False)

@@ -11,10 +11,11 @@ import pytest
 
 from actors.compliance import rulebook
 from bus import messages
+from bus.clock import iso
 from bus.vocabulary import Status
 from tests.kit import desk, watching
 from tests.kit.compliance import a_balance, the_rules
-from tests.kit.watching import Room, Watched, with_changes
+from tests.kit.watching import NOON, Room, Watched, with_changes
 
 
 @pytest.fixture
@@ -343,3 +344,28 @@ async def test_highest_equity_is_told_when_it_rises_and_once_a_minute(tmp_path: 
             assert len(room.store.sent(messages.RaiseMarks)) == sent + 1
             (later,) = found.reader.account_marks("PAPER-1")
             assert (later.value_cents, later.known_until > mark.known_until) == (mark.value_cents, True)
+
+
+async def test_highest_balance_between_two_looks_is_found_although_the_balance_is_the_same_again(
+    tmp_path: Path,
+) -> None:
+    path = watching.trailing_rules(tmp_path, "trailing_closed")
+    async with watching.a_room(tmp_path, rules_file=path) as room:
+        rules = rulebook.load(str(path))
+        with room.watched(rules) as found:
+            await rounds(found, 2)
+            for bid, at_s in (("1.10500", 100.0), ("1.10030", 200.0)):  # by hand: $970 gained, then lost
+                position_id = await room.buy("2.00")
+                room.price(bid)
+                room.clock.ahead_s = at_s
+                room.close(position_id)
+            for at_s in (300.0, 361.0, 422.0, 683.0):
+                room.clock.ahead_s = at_s
+                await found.round()
+            balance = await room.client.balance()
+            (mark,) = found.reader.account_marks("PAPER-1")
+            assert (balance.balance_cents, mark.value_cents) == (5_000_000, 5_000_000)
+            assert mark.known_until < iso(NOON + timedelta(seconds=100)), "not known beyond the history that was read"
+        with room.watched(rules) as successor:
+            await rounds(successor, 2)
+            assert successor.reader.account_marks("PAPER-1")[0].value_cents == 5_097_000

@@ -200,11 +200,11 @@ async def a_room(folder: Path, *, at: datetime = NOON, rules_file: Path | None =
                 yield Room(broker, client, store, clock, allowance, rules_file)
 
 
-def trailing_rules(folder: Path) -> Path:
-    """Write the usual rules with a floor that trails the highest equity; return their file."""
+def trailing_rules(folder: Path, mode: str = "trailing_intraday") -> Path:
+    """Write the usual rules with a floor that trails, the highest equity if nothing else is said; return their file."""
     path = folder / "trailing.toml"
     text = (load.RULES / "e8-signature-50k.toml").read_text().replace('name = "e8-signature-50k"', 'name = "trailing"')
-    path.write_text(text.replace('mode = "static"', 'mode = "trailing_intraday"'))
+    path.write_text(text.replace('mode = "static"', f'mode = "{mode}"'))
     return path
 
 
