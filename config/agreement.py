@@ -55,6 +55,7 @@ def check(found: Settings, *, is_clock_moved: bool) -> None:
         )
     if found.supervisor.watchdog_s < 2 * found.bus.beat_s:
         raise Disagreement(f"supervisor.watchdog_s was {found.supervisor.watchdog_s}; must be at least 2 x bus.beat_s")
+    _check_watch(found)
     _check_bars(found)
     _check_bridge(found)
     if found.scanner.top_k >= len(found.symbols):
@@ -66,6 +67,21 @@ def check(found: Settings, *, is_clock_moved: bool) -> None:
             raise Disagreement(f"compliance.holidays holds {day!r}: {error}") from error
     if len(set(found.symbols)) != len(found.symbols):
         raise Disagreement(f"symbols names one pair twice: {', '.join(found.symbols)}")
+
+
+def _check_watch(found: Settings) -> None:
+    """Refuse to look less often at an open position than at none, and orders that the flat time closes at once."""
+    monitor, lead_s = found.monitor, found.executor.flat_lead_s
+    if monitor.equity_poll_s > monitor.equity_poll_flat_s:
+        raise Disagreement(
+            f"monitor.equity_poll_s was {monitor.equity_poll_s}; must be at most monitor.equity_poll_flat_s = "
+            f"{monitor.equity_poll_flat_s}, the pace with nothing open"
+        )
+    if lead_s < monitor.flat_close_s:
+        raise Disagreement(
+            f"executor.flat_lead_s was {lead_s}; must be at least monitor.flat_close_s = {monitor.flat_close_s}, or "
+            "orders are sent while everything is being closed"
+        )
 
 
 def _check_bars(found: Settings) -> None:

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct, field
 PositiveInt = Annotated[int, Meta(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Meta(ge=0.01, le=604_800)]
 SecondsOrZero = Annotated[float, Meta(ge=0, le=604_800)]
+PollSeconds = Annotated[float, Meta(ge=0.01, le=300)]  # a longer pause sleeps through loss limits
 Ratio = Annotated[float, Meta(gt=0, le=1)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -181,8 +182,8 @@ class Executor(Section, frozen=True, kw_only=True):
     quote_age_s_max: Annotated[float, Meta(gt=0, le=600)] = 30.0
     figures_age_s_max: Annotated[float, Meta(ge=1, le=15)] = 15.0
     keyed_retry_s: Annotated[float, Meta(ge=0, le=120)] = 15.0  # since the first send; 0: an order is never repeated
-    gap_allowance_pips: Annotated[float, Meta(ge=0, le=500)] = 5.0
-    gap_allowance_pips_by_symbol: dict[Symbol, Annotated[float, Meta(ge=0, le=500)]] = {}
+    gap_allowance_pips: Annotated[float, Meta(ge=0.5, le=500)] = 5.0
+    gap_allowance_pips_by_symbol: dict[Symbol, Annotated[float, Meta(ge=0.5, le=500)]] = {}
     flat_lead_s: Annotated[float, Meta(ge=0, le=86_400)] = 1_800.0
     orphans: Literal["alert", "adopt", "close"] = "alert"
 
@@ -190,10 +191,10 @@ class Executor(Section, frozen=True, kw_only=True):
 class Monitor(Section, frozen=True, kw_only=True):
     """Equity, positions and upkeep. Cadences: blueprint section 6.2, stretched to fit the request budget."""
 
-    equity_poll_s: Seconds = 60.0
-    equity_poll_flat_s: Seconds = 300.0
-    equity_poll_near_s: Seconds = 5.0
-    flat_close_s: SecondsOrZero = 600.0
+    equity_poll_s: PollSeconds = 60.0
+    equity_poll_flat_s: PollSeconds = 300.0
+    equity_poll_near_s: Annotated[float, Meta(ge=0.01, le=30)] = 5.0
+    flat_close_s: Annotated[float, Meta(ge=60, le=3_600)] = 600.0
     janitor_interval_s: Seconds = 600.0
     backup_interval_s: Seconds = 21_600.0
     backups_kept: Annotated[int, Meta(ge=1, le=1_000)] = 8  # in each folder

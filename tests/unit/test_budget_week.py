@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,6 +91,29 @@ def test_more_urgency_never_makes_the_next_look_later(left: int, to_reset_s: flo
         interval_s(left, to_reset_s=to_reset_s, urgency=1.0)
         <= interval_s(left, to_reset_s=to_reset_s, urgency=urgency) + 1e-6
     )
+
+
+SECONDS = st.floats(0.01, 300) | st.floats(0.01, 604_800)
+
+
+@given(
+    base_s=SECONDS, flat_s=SECONDS, near_s=SECONDS, left=st.integers(2, 5_000), kept=st.integers(0, 5_000),
+    urgency=st.floats(0, 1), to_reset_s=st.floats(0, 25 * 3_600),
+)  # fmt: skip
+def test_no_settings_keep_an_open_position_unwatched_for_longer_than_five_minutes_while_requests_are_left(
+    base_s: float, flat_s: float, near_s: float, left: int, kept: int, urgency: float, to_reset_s: float
+) -> None:
+    cadences = {"equity_poll_s": base_s, "equity_poll_flat_s": flat_s, "equity_poll_near_s": near_s}
+    try:
+        msgspec.convert(cadences, Monitor)
+    except msgspec.ValidationError:
+        return  # no such settings are let in
+    wait_s = budget.poll_interval_s(
+        Pace(flat_s=flat_s, base_s=base_s, near_s=near_s), is_watching=True, urgency=urgency,
+        seconds_to_reset=to_reset_s, requests_per_poll=2, left_requests=left, kept_for_trades=kept,
+    )  # fmt: skip
+    lasting_s = to_reset_s * 2 / left  # what is left, spent evenly until the reset
+    assert wait_s <= max(300.0, lasting_s) + 1e-6
 
 
 def test_far_from_every_floor_the_usual_cadence_holds_when_it_is_affordable() -> None:
