@@ -68,6 +68,10 @@ class Past(Struct, frozen=True):
         """Return the balance at a moment. What is stamped exactly at it comes after it."""
         return max(curve.at(moment) for curve in self.curves)
 
+    def least_cents(self, moment: datetime) -> int:
+        """Return what the balance was at least at a moment, whenever commission is booked."""
+        return min(curve.at(moment) for curve in self.curves)
+
     def peaks(self, since: datetime) -> tuple[tuple[datetime, int], ...]:
         """Return the highest balance at each moment after `since` at which something was booked, oldest first.
 

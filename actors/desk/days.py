@@ -62,6 +62,7 @@ class Days(Struct, frozen=True, kw_only=True):
     raised: messages.RaiseMarks | None  # marks that are higher than the store knows, or new to it
     unknown: str  # why a day or mark is not known; empty when all are
     unexplained_cents: int | None
+    at_least: dict[FirmDay, int] = {}  # what days that are not known began with at least, in cents
 
 
 class Look(Struct, frozen=True, kw_only=True):
@@ -154,6 +155,7 @@ def assess(
             raised=None,
             unknown=doubt if missing else "",
             unexplained_cents=unexplained_cents,
+            at_least={} if unexplained_cents is None else _at_least(rules, look, kept, stored, unexplained_cents),
         )
     return _rebuilt(rules, look, kept, stored)
 
@@ -250,7 +252,28 @@ def _rebuilt(rules: RuleSet, look: Look, kept: Kept, stored: dict[str, AccountDa
         raised=messages.RaiseMarks(marks=rose) if rose else None,
         unknown="; ".join(reasons),
         unexplained_cents=0,
+        at_least=_at_least(rules, look, kept, today, 0),
     )
+
+
+def _at_least(
+    rules: RuleSet, look: Look, kept: Kept, known: dict[str, AccountDay], unexplained_cents: int
+) -> dict[FirmDay, int]:
+    """Return the least balance that each day that is not known can have begun with.
+
+    What no trade explains may have come after the reset (a deposit), and with it what costs might have explained, or
+    gone before it (a withdrawal).
+    """
+    later_cents = 0
+    if unexplained_cents > 0:
+        since = min(parse(base.starts_at) for base in _bases(rules, kept, look.now).values())
+        found = (*look.positions, *(row for row in look.closed if row.closed_at >= since))
+        later_cents = unexplained_cents + sum(abs(one.commission_cents) + abs(one.swap_cents) for one in found)
+    return {
+        day: look.past.least_cents(day.starts_at) - later_cents
+        for day in firm_day.firm_days(rules, look.now)
+        if day.reset not in known
+    }
 
 
 def _missing(reading: Moment, rules: RuleSet, look: Look, kept: Kept) -> tuple[FirmDay, ...]:
@@ -288,17 +311,11 @@ def _day(rules: RuleSet, look: Look, account_id: str, day: FirmDay, equity_cents
     start_cents = look.past.balance_cents(day.starts_at)
     is_seen = (look.now - day.starts_at).total_seconds() <= SEEN_S
     return AccountDay(
-        account_id=account_id,
-        day=day.day,
-        reset=day.reset,
-        starts_at=iso(day.starts_at),
-        ends_at=iso(day.ends_at),
-        start_balance_cents=start_cents,
-        reference_cents=max(start_cents, equity_cents),
-        initial_balance_cents=rules.account.initial_balance_cents,
-        created_at=iso(look.now),
+        account_id=account_id, day=day.day, reset=day.reset, starts_at=iso(day.starts_at), ends_at=iso(day.ends_at),
+        start_balance_cents=start_cents, reference_cents=max(start_cents, equity_cents),
+        initial_balance_cents=rules.account.initial_balance_cents, created_at=iso(look.now),
         note="seen at the reset" if is_seen else "rebuilt from the history",
-    )
+    )  # fmt: skip
 
 
 def _marked(rules: RuleSet, look: Look, kept: Kept, new: tuple[AccountDay, ...]) -> AccountMark | str | None:

@@ -118,8 +118,8 @@ def standings(
 ) -> tuple[Standing, ...]:
     """Return the standing of each limit that counts now.
 
-    A day that is not known is left out. A maximum whose mark is not known is counted from the initial balance: its
-    floor is at least as high, so what is reached there is certainly reached.
+    A day that is neither known nor watched by a provisional start is left out. A maximum whose mark is not known is
+    counted from the initial balance: its floor is at least as high, so what is reached there is certainly reached.
     """
     ends = {f"daily {day.reset}": parse(day.ends_at) for day in days}
     found = drawdown.lines(rules, days=days, marks=marks, balance_cents=balance_cents, equity_cents=equity_cents)

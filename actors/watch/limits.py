@@ -2,7 +2,7 @@
 
 Reads the broker's history only when the balance is not explained by what is known, and after a start once a first look
 has been judged by the store's days: a limit that is passed must not wait for it. Where the account's truth is in doubt
-it halts and closes nothing: closing by wrong figures would be a wrong trade.
+it halts and closes only by what is certain: closing by wrong figures would be a wrong trade, see `provisional`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from actors.compliance import day as firm_days
 from actors.compliance.money import amount
 from actors.desk import days, lots
 from actors.desk.days import Days
-from actors.watch import ladder
+from actors.watch import ladder, provisional
 from actors.watch.halting import Halts
 from actors.watch.ladder import Standing
 from actors.watch.order import Order
+from actors.watch.provisional import Glance, Provisional
 from actors.watch.scene import Scene
 from bus import messages
 from bus.clock import iso, parse
 from bus.failpoints import reach
-from bus.records import EquitySample
+from bus.records import AccountDay, EquitySample
 from store.queries import Reader
 
 ROW_LAG_S = 120.0  # how long a balance may be unexplained: a row of the history may still be missing
@@ -53,6 +54,7 @@ class Judged(Struct, frozen=True, kw_only=True):
     balance: Balance
     positions: int
     days: Days
+    provisional: tuple[AccountDay, ...]  # of the days that are not known
     standings: tuple[Standing, ...]
 
 
@@ -63,6 +65,7 @@ class Limits:
         self._scene = scene
         self._halts = halts
         self._ladder = ladder.Ladder()
+        self._provisional = Provisional(scene.rules, scene.account_id)
         self._history: History | None = None
         self._is_first = True
         self._reads_in_vain = 0
@@ -94,11 +97,14 @@ class Limits:
         if doubt := ladder.doubt_of(self._scene.rules, balance):
             await self._halts.apply(reader, Order(key="account", text=doubt, until=None))
             return None
+        looked_at = self._scene.clock.now()  # the history, which is read next, may take seconds
+        self._remember(reader, positions, balance, looked_at)
         found = await self._days(reader, positions, balance)
+        by = self._provisional.days(found, self._scene.clock.now())
         standings = ladder.standings(
             self._scene.rules,
-            days=tuple(view.day for view in found.known),
-            marks=found.marks,
+            days=(*(view.day for view in found.known), *by),
+            marks=self._provisional.marks(found, reader.account_marks(self._scene.account_id)),
             balance_cents=balance.balance_cents,
             equity_cents=balance.equity_cents,
         )
@@ -107,20 +113,32 @@ class Limits:
         await self._best_day(reader, positions, balance, found)
         self._balance_cents = balance.balance_cents
         self.urgency = ladder.urgency(standings, positions) if positions else 0.0
-        return Judged(balance=balance, positions=len(positions), days=found, standings=standings)
+        return Judged(balance=balance, positions=len(positions), days=found, provisional=by, standings=standings)
 
     async def tell(self, judged: Judged) -> None:
         """Tell changed levels, new days and risen marks, and keep the sample."""
         if judged.days.record is None:
             await self._record(judged.days)
         if judged.days.unknown:
-            text = f"What the day started with is not known: {judged.days.unknown}"
-            await self._scene.tell.once(f"day {self._today(self._scene.clock.now())}", "error", "day_unknown", text)
-        for change in self._ladder.step(judged.standings, (view.day for view in judged.days.known)):
+            by = provisional.text_of(judged.provisional)
+            text = f"What the day started with is not known: {judged.days.unknown}{by}"
+            key = f"day {self._today(self._scene.clock.now())}, {'provisional' if by else 'not watched'}"
+            await self._scene.tell.once(key, "error", "day_unknown", text)
+        counted = (*(view.day for view in judged.days.known), *judged.provisional)
+        for change in self._ladder.step(judged.standings, counted):
             await self._scene.tell.report(change.severity, change.event, change.text, data=change.data)
         await self._sample(judged)
 
     # ── the days and marks that limits are counted from ─────────────────────
+
+    def _remember(self, reader: Reader, positions: tuple[Position, ...], balance: Balance, at: datetime) -> None:
+        """Remember the look, for the case that a reset since the last one leaves a day that is not known."""
+        if not self._provisional.has_looked:
+            self._provisional.begin(reader.last_equity(), days.kept(reader, self._scene.account_id))
+        glance = Glance(
+            at=at, balance_cents=balance.balance_cents, equity_cents=balance.equity_cents, positions=len(positions)
+        )
+        self._provisional.look(glance)
 
     async def _days(self, reader: Reader, positions: tuple[Position, ...], balance: Balance) -> Days:
         """Return what the days started with and the marks; rebuild and record what the store does not have.

@@ -504,6 +504,42 @@ def test_cash_flow_larger_than_all_costs_never_goes_unseen(life: Life, hour: int
     assert watcher.starts == before
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    life=lives(), hour=st.integers(24, 39 * 24), before=st.integers(1, 24), later=st.integers(1, 24),
+    cents=st.integers(20_000, 90_000), sign=st.sampled_from([1, -1]), is_booked_known=st.booleans(),
+)  # fmt: skip
+def test_least_start_of_a_day_is_never_above_the_true_one_whenever_the_cash_flowed(
+    life: Life, hour: int, before: int, later: int, cents: int, sign: int, is_booked_known: bool
+) -> None:
+    at = BEGIN + timedelta(hours=hour)
+    booked = life.booked if is_booked_known else "unknown"
+    flowing = msgspec.structs.replace(life, flows=((at, sign * cents),))
+    watcher = Watcher(rules_with(costs={"commission_booked": booked}), flowing)
+    for moment in (BEGIN - HOUR, at - before * HOUR, at + later * HOUR):
+        found = watcher.look(moment)
+    for day, least_cents in found.at_least.items():
+        assert least_cents <= flowing.balance_cents(day.starts_at, with_now=False)
+
+
+def test_least_start_allows_for_the_commission_that_the_day_before_may_have_been_recorded_too_high_by() -> None:
+    legs = (Leg(closed_at=NOW + timedelta(days=3), gross_cents=0, commission_cents=-500),)
+    next_reset = DAY_STARTS + timedelta(days=1)
+    life = Life(trades=(Trade(id="P-1", opened_at=NOW, legs=legs),), flows=((next_reset + HOUR, 1_200),))
+    watcher = Watcher(rules_with(costs={"commission_booked": "unknown"}), life)
+    watcher.look(NOW + HOUR)
+    found = watcher.look(next_reset + 2 * HOUR)
+    assert (found.known, found.unexplained_cents) == ((), 700)
+    assert list(found.at_least.values()) == [5_000_000]
+
+
+def test_reset_whose_equity_was_not_seen_leaves_the_balance_for_a_least() -> None:
+    life = Life(trades=(a_trade(DAY_STARTS - HOUR, NOW + 9 * HOUR, 0),))
+    watcher = Watcher(rules_with(daily={"reference": "higher_of_balance_and_equity"}), life)
+    found = watcher.look(NOW, floating_cents=70_000)
+    assert (found.known, found.record, list(found.at_least.values())) == ((), None, [5_000_000])
+
+
 def test_results_that_add_up_to_nothing_since_the_history_was_read_are_found_when_it_is_read_again() -> None:
     read_at = NOW - HOUR
     life = Life(
