@@ -8,6 +8,7 @@ An answer goes back over the connection of its peer and nowhere else.
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,7 @@ ZAP_DOMAIN = b"pilot"
 ZAP_TURN_MAX = 32  # questions answered in one turn of the store: a flood waits, the store's work does not
 BATCH_MAX = 64  # messages of other hosts in one turn
 CONNECTIONS_MAX = 200
+DESCRIPTORS_WANTED = 8_192  # a login shell gives 1,024, which a flood takes before we have seen it
 LOOK_S = 0.1  # between two looks at the allow-list
 PEERS_MAX = 1_000
 NAMES_MAX = 500  # names that one key may use in an hour: pods come and go
@@ -67,33 +69,42 @@ class Door:
     def __init__(
         self, settings: Bus, poller: sockets.Poller, clock: Clock, count: Callable[[tallies.Name], None]
     ) -> None:
-        """Bind; an address that is not there is tried again. Raises KeyRefused for keys that cannot be."""
+        """Bind; an address that is not there, and a list that cannot be read, are tried again.
+
+        Raises KeyRefused when our own keys cannot be.
+        """
         self._folder = Path(settings.keys)
         self._pair = keys.pair(self._folder, Role.STORE)
         self._settings = settings
         self._poller = poller
         self._clock = clock
         self._denials = Denials(clock, count)
-        self._seen = keys.changed(self._folder)
-        self._allowed = {one.public: one for one in keys.allowed(self._folder)}
-        self._looked_s = clock.monotonic()
+        self._seen: object = None  # what `keys.changed` said of the list that was read last; None: it is to be read
+        self._unread = ""  # why it could not be read
+        self._allowed: dict[str, Allowed] = {}
         self._routes: dict[Peer, bytes] = {}
         self._hosts: dict[str, str] = {}  # by incarnation: the key's name, empty for this host
         self._names: dict[str, set[str]] = {}
         self._names_since_s = clock.monotonic()
         self._context = zmq.Context()
-        self._others = _descriptors()
+        self._others = _descriptors() or 0
+        self._connections_max = min(CONNECTIONS_MAX, (_descriptors_max() - self._others) // 2)
         self._zap = sockets.Socket(self._context.socket(zmq.REP), settings.message_bytes_max)
         self._zap.raw.set(zmq.LINGER, 0)
         self._zap.raw.bind(ZAP)
         poller.register(self._zap)
         self._bound = ""
-        self._router = self._open()
+        self._is_stale = False  # the socket still has connections that are to end
+        self._follow_the_list()
+        self._router, self._arrivals = self._open()
+        self._bind()
 
     # ── in ──────────────────────────────────────────────────────────────────
 
     def receive(self) -> list[Envelope]:
         """Answer who asks to come in, and return what those inside sent, with the host in their names. Bounded."""
+        if self._arrivals.any():
+            self._mind_connections()
         self._answer_guard()
         found: list[Envelope] = []
         for _ in range(BATCH_MAX):
@@ -187,14 +198,16 @@ class Door:
     def look(self, is_dead: Callable[[str], bool]) -> None:
         """Follow the allow-list, forget dead peers, mind the number of connections. Called every tick."""
         self._follow_the_list()
+        if self._is_stale:
+            self._reopen()
         for peer in [one for one in self._routes if is_dead(one.incarnation)]:
             del self._routes[peer]
         self._mind_connections()
 
     def close(self) -> None:
-        for one in (self._router, self._zap):
-            self._poller.unregister(one)
-            one.close()
+        self._close_router()
+        self._poller.unregister(self._zap)
+        self._zap.close()
         self._context.term()
 
     def _answer_guard(self) -> None:
@@ -223,23 +236,27 @@ class Door:
     def _follow_the_list(self) -> None:
         """Read the allow-list when it changed. Whoever is no longer on it loses the connection at once."""
         self._looked_s = self._clock.monotonic()
+        before = self._allowed
         try:
             seen = keys.changed(self._folder)
             if seen == self._seen:
                 return
-            before, self._seen = self._allowed, seen
             self._allowed = {one.public: one for one in keys.allowed(self._folder)}
+            self._seen, self._unread = seen, ""
+            logger.info("{} keys of other hosts are allowed", len(self._allowed))
         except (KeyRefused, OSError) as error:
-            # Rather nobody than somebody whose key was revoked.
-            logger.error("The allow-list cannot be read, no other host may come in: {}", error)
-            self._allowed = {}
-        logger.info("{} keys of other hosts are allowed", len(self._allowed))
+            # Rather nobody than somebody whose key was revoked. It is read again at every look: it may be mended.
+            self._allowed, self._seen = {}, None
+            if str(error) != self._unread:
+                logger.error("The allow-list cannot be read, no other host may come in: {}", error)
+            self._unread = str(error)
         if before.keys() - self._allowed.keys():
             self._reopen()
 
     # ── the socket ──────────────────────────────────────────────────────────
 
-    def _open(self) -> sockets.Socket:
+    def _open(self) -> tuple[sockets.Socket, sockets.Arrivals]:
+        """Return a socket that does not listen yet. Raises zmq.ZMQError when there is no room for one."""
         raw: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         sockets.over_tcp(raw, self._settings)
         raw.set(zmq.RCVHWM, sockets.HWM)
@@ -251,37 +268,60 @@ class Door:
         raw.set(zmq.CURVE_SECRETKEY, self._pair.secret.encode("ascii"))
         raw.set(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
         found = sockets.Socket(raw, self._settings.message_bytes_max)
-        self._bind(raw)
+        try:
+            arrivals = sockets.Arrivals(found)
+        except zmq.ZMQError:
+            found.close()
+            raise
         self._poller.register(found)
-        return found
+        self._poller.register(arrivals.socket)
+        return found, arrivals
 
-    def _reopen(self) -> None:
-        """End all connections: one alone cannot be ended. Those that may call again and send again what is unacked."""
-        self._routes.clear()
+    def _close_router(self) -> None:
+        self._poller.unregister(self._arrivals.socket)
         self._poller.unregister(self._router)
+        self._arrivals.close()
         self._router.close()
         self._bound = ""
-        self._router = self._open()
 
-    def _bind(self, raw: zmq.Socket[bytes]) -> None:
+    def _reopen(self) -> None:
+        """End all connections: one alone cannot be ended. Those that may call again and send again what is unacked.
+
+        Without room for another socket they end later; meanwhile nothing that they send counts.
+        """
+        self._routes.clear()
+        try:
+            new = self._open()
+        except zmq.ZMQError as error:
+            self._is_stale = True
+            self._denials.say("bus.listen", f"connections of keys that are gone cannot be ended yet: {error.strerror}")
+            return
+        self._close_router()
+        self._router, self._arrivals = new
+        self._is_stale = False
+        self._bind()
+
+    def _bind(self) -> None:
         """Listen. What cannot be bound now is tried again at the next look: trading here does not wait for it."""
         try:
-            raw.bind(self._settings.listen)
+            self._router.raw.bind(self._settings.listen)
         except zmq.ZMQError as error:
             self._denials.say("bus.listen", f"cannot listen on {self._settings.listen}: {error.strerror}")
             return
-        self._bound = str(raw.get_string(zmq.LAST_ENDPOINT)).rstrip("\0")
+        self._bound = str(self._router.raw.get_string(zmq.LAST_ENDPOINT)).rstrip("\0")
         logger.info("Analysts on other hosts may call {}", self._bound)
 
     def _mind_connections(self) -> None:
         """Stop listening while there are too many connections; those without a valid key end by themselves soon."""
-        is_full = _descriptors() - self._others > CONNECTIONS_MAX
+        count = _descriptors()
+        is_full = count is None or count - self._others > self._connections_max
         if is_full and self._bound:
-            self._denials.say("bus.listen", f"more than {CONNECTIONS_MAX} connections; no new ones until some end")
+            many = f"more than {self._connections_max} connections; no new ones until some end"
+            self._denials.say("bus.listen", many)
             self._router.raw.unbind(self._bound)
             self._bound = ""
         elif not is_full and not self._bound:
-            self._bind(self._router.raw)
+            self._bind()
 
 
 def _key_of(frame: zmq.Frame) -> str:
@@ -301,6 +341,20 @@ def _stamped(said: Peer, entry: Allowed) -> Peer:
     return Peer(said.role, said.slot, said.incarnation, host)
 
 
-def _descriptors() -> int:
-    """Return how many files and connections this process has open: libzmq counts no connections for us."""
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+def _descriptors() -> int | None:
+    """Return how many files and connections this process has open: libzmq counts no connections for us.
+
+    None: it cannot be said, mostly because there is no room for the look itself.
+    """
+    try:
+        return sum(1 for _ in Path("/proc/self/fd").iterdir())
+    except OSError:
+        return None
+
+
+def _descriptors_max() -> int:
+    """Return how many this process may have open, after asking for as many as are wanted and allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(soft, min(hard, DESCRIPTORS_WANTED))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted

@@ -92,6 +92,33 @@ class Connections:
         self._raw.close(linger=0)
 
 
+class Arrivals:
+    """Tells that a listening end was called, by whomever: long before anybody has proved a key."""
+
+    def __init__(self, socket: Socket) -> None:
+        """Watch from now on. Raises zmq.ZMQError when there is no room for another socket."""
+        self._watched = socket.raw
+        address = f"inproc://arrivals.{id(self)}"
+        self._watched.monitor(address, zmq.EVENT_ACCEPTED)
+        raw: zmq.Socket[bytes] = self._watched.context.socket(zmq.PAIR)
+        # No limit: at a full queue libzmq's thread would wait for us, holding a lock that our next bind waits for.
+        raw.set(zmq.RCVHWM, 0)
+        raw.connect(address)
+        self.socket = Socket(raw, 0)
+
+    def any(self) -> bool:
+        """Return whether somebody called since the last look."""
+        found = False
+        while self.socket.receive() is not None:
+            found = True
+        return found
+
+    def close(self) -> None:
+        """Stop watching. Before the watched end is closed."""
+        self._watched.disable_monitor()
+        self.socket.close()
+
+
 class Poller:
     """Wait for sockets, plain file descriptors and pidfds together."""
 

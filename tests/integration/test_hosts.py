@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import socket
 import threading
@@ -237,10 +238,11 @@ class Recorder:
 
 def test_bytes_that_were_overheard_say_nothing_to_the_store_when_they_are_sent_again(home: ListeningStore) -> None:
     port = int(home.address.rpartition(":")[2])
-    intent_id = propose(home, "EURGBP", "2026-10-07")
+    propose(home, "EURGBP", "2026-10-07")
     peer, recorder = a_peer(), Recorder(port)
     with home.caller("gpu1", peer, address=recorder.address) as wire:
         work = working(wire, peer)
+        intent_id = work.intent.id  # the oldest that waits, which may be an earlier test's
         wire.send(a_hold(peer, work))
         assert wire.first(messages.Ack).outcome is Outcome.APPLIED  # type: ignore[attr-defined]
     recorder.close()
@@ -248,6 +250,7 @@ def test_bytes_that_were_overheard_say_nothing_to_the_store_when_they_are_sent_a
     assert intent_id.encode() not in overheard, "it is not even readable"
     with closing(home.store.read()) as reader:
         before = reader._db.execute("SELECT count(*) FROM commands").fetchone()
+        moves = len(reader.transitions(intent_id))
     with socket.create_connection(("127.0.0.1", port)) as again:
         again.settimeout(10)
         for part in recorder.sent:
@@ -258,7 +261,7 @@ def test_bytes_that_were_overheard_say_nothing_to_the_store_when_they_are_sent_a
                 pass
     with closing(home.store.read()) as reader:
         assert reader._db.execute("SELECT count(*) FROM commands").fetchone() == before
-        assert len(reader.transitions(intent_id)) == 3
+        assert len(reader.transitions(intent_id)) == moves
 
 
 def test_a_flood_of_strange_keys_does_not_hold_up_the_work_of_the_stores_own_host(home: ListeningStore) -> None:
@@ -292,6 +295,55 @@ def test_a_flood_of_strange_keys_does_not_hold_up_the_work_of_the_stores_own_hos
                 one.join()
     eventually(lambda: refusals(home, "host_key") >= before + 20)
     assert loud < 20 * quiet + 0.2, (quiet, loud)
+
+
+@pytest.mark.parametrize("files_max", [256, 4_096])
+def test_more_bare_connections_than_the_store_may_have_files_neither_end_it_nor_hold_up_its_own_host(
+    files_max: int,
+) -> None:
+    with hosts.listening() as home, contextlib.ExitStack() as noise:
+        home.allow("gpu1")
+        process = home.store.start()
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (256, files_max))
+        home.store.serving(1)
+        port = int(home.address.rpartition(":")[2])
+        for _ in range(600):
+            with contextlib.suppress(OSError):
+                noise.enter_context(socket.create_connection(("127.0.0.1", port), 1))
+        eventually(lambda: home.store.said("no new ones until some end"))
+        for day in range(1, 4):  # over a way of its own each
+            propose(home, "EURUSD", f"2026-10-{day:02d}")
+        noise.close()
+        peer = a_peer()
+        with home.caller("gpu1", peer) as wire:  # listens again, with the list in hand
+            wire.send(a_beat(peer, 0))
+            wire.first(messages.Welcome)
+        assert process.poll() is None and not home.store.said("Serving epoch 2")
+
+
+def test_an_allow_list_that_cannot_be_read_lets_nobody_in_and_the_store_serves_on_and_starts_again() -> None:
+    with hosts.listening() as home:
+        key = home.allow("gpu1")
+        process = home.store.start()
+        home.store.serving(1)
+        peer, place = a_peer(), home.keys / "allowed" / "llm"
+        with home.caller("gpu1", peer) as wire:
+            wire.send(a_beat(peer, 0))
+            wire.first(messages.Welcome)
+            place.rename(home.keys / "aside")
+            place.write_text("not a folder")
+            eventually(lambda: not wire.is_let_in())
+            propose(home, "EURUSD", "2026-10-01")
+            assert process.poll() is None
+            home.store.kill()
+            home.store.start()
+            home.store.serving(2)
+            propose(home, "EURUSD", "2026-10-02")
+            assert home.store.log().read_text().count("The allow-list cannot be read") == 2
+            place.unlink()
+            keys.allow(home.keys, Role.LLM, "gpu1", key.public)
+            wire.send(a_beat(peer, 0))
+            wire.first(messages.Welcome, 1)
 
 
 # ── whole workers ───────────────────────────────────────────────────────────
