@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from config import agreement, entitled, private
+from config import agreement, dotenv, entitled, private
 from config import credentials as folder_of_secrets
 from config.settings import Settings
 
@@ -32,6 +32,7 @@ CLOCK_OFFSET = "PILOT_CLOCK_OFFSET"  # read by bus.clock; of tests only
 CREDENTIALS = "CREDENTIALS_DIRECTORY"  # systemd's name for a folder of secrets
 SECRET_CHARS_MIN = 8
 OURS = ("PILOT_", "LOG_")
+OF_TESTS = (CLOCK_OFFSET, "PILOT_FAILPOINTS", "PILOT_PAPER_FAULTS", "PILOT_ACK_LOG")
 PLAIN = ("PILOT_PROFILE", "PILOT_DATA", "PILOT_RUN", READ_ONLY, "LOG_LEVEL", "LOG_FORMAT")  # any other may be a secret
 
 T = TypeVar("T")
@@ -313,7 +314,8 @@ def env_file() -> dict[str, str]:
     Whoever starts processes puts them into the environment, where they would otherwise hide the credentials.
 
     Raises:
-        ConfigError: others may read the file, or the credentials cannot be used.
+        ConfigError: others may read the file, a line in it is not plain (config/dotenv.py), or the credentials cannot
+            be used.
     """
     secrets = credentials()
     return {name: value for name, value in _env_file().items() if name not in secrets}
@@ -327,9 +329,25 @@ def _env_file() -> dict[str, str]:
         raise ConfigError(why)
     if path.stat().st_size > ENV_BYTES_MAX:
         raise ConfigError(f"{path}: larger than {ENV_BYTES_MAX} bytes")
-    from honcho.environ import parse  # the same reader that `honcho start` uses
-
     try:
-        return {str(k): str(v) for k, v in parse(path.read_text(encoding="utf-8")).items()}
+        text = path.read_text(encoding="utf-8")
+        return dotenv.read(text, _is_known)
+    except dotenv.DotenvRefused as error:
+        raise ConfigError(f"{path}:{error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _is_known(name: str) -> bool:
+    """Return whether somebody may ever look at this variable: not at `PILOT_READ_ONLY`, which switches nothing.
+
+    Of names that end like a secret or an address any may: another profile than the one at hand may name it.
+    """
+    if not name.startswith("PILOT_") or name in (*PLAIN, *OF_TESTS, *entitled.USUAL):
+        return True
+    if name.endswith((*entitled.ENDINGS, "URL", "URLS")):
+        return True
+    try:
+        return name in entitled.everything(settings())
+    except ConfigError:
+        return False

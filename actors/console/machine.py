@@ -130,7 +130,7 @@ def env_file() -> Finding:
     try:
         entries = load.env_file()
     except ConfigError as error:
-        return findings.fail(".env", str(error), f"chmod 600 {path}")
+        return findings.fail(".env", str(error), f"chmod 600 {path}, and put the line that is named right")
     return findings.ok(".env", f"{path}, {len(entries)} entries" if path.is_file() else "none: environment only")
 
 

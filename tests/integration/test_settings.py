@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from actors.console import machine
+from bus.vocabulary import ExitCode
 from config import load, settings
 from config.load import ConfigError
+from supervisor import cli
 
 NOT_ROOT = pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
 
@@ -19,7 +22,7 @@ ROLES_AT_A = "[llm.roles]\n" + "\n".join(f"{role} = 'a'" for role in ("technical
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PILOT_PROFILE", "PILOT_DATA", "PILOT_RUN", "XDG_RUNTIME_DIR"):
+    for name in ("PILOT_PROFILE", "PILOT_DATA", "PILOT_RUN", "XDG_RUNTIME_DIR", "PILOT_READONLY"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -295,6 +298,92 @@ def test_a_secret_comes_from_the_env_file_and_the_environment_wins(root: Path, m
     assert load.secret("PILOT_TEST_SECRET") == "from file"
     monkeypatch.setenv("PILOT_TEST_SECRET", "from environment")
     assert load.secret("PILOT_TEST_SECRET") == "from environment"
+
+
+NOT_AS_IT_STANDS = (
+    "2: the value of PILOT_BROKER_PASSWORD would not be read as it stands there; put it into single quotes"
+)
+REFUSED_LINES = [
+    ("export PILOT_READONLY=1", "2: begins with export"),
+    ("PILOT_READONLY: 1", "2: is no NAME=value"),
+    ("PILOT-READONLY=1", "2: is no NAME=value"),
+    ("PILOT_READONLY", "2: is no NAME=value"),
+    ("Sw0rdfish", "2: is no NAME=value"),
+    ("PILOT_READ_ONLY=1", "2: PILOT_READ_ONLY is no variable of ours"),
+    ("PILOT_READONLY=1\nPILOT_READONLY=0", "3: PILOT_READONLY has a value further up"),
+    ("PILOT_READONLY=1 # none for now", "2: the value of PILOT_READONLY would not be read"),
+    *(
+        (f"PILOT_BROKER_PASSWORD={value}", NOT_AS_IT_STANDS)
+        for value in (
+            "Sw0rdfish#9!xQ", "#Sw0rdfish", "Sw0rd fish x", r"Sw0rd\fish$1", "Sw0rd'fish", "Sw0rd'fi'sh", '"Sw0rdfish',
+            "'Sw0rd'fish", "'Sw0rdfish'#9", "'Sw0rd' 'fish'", r"'Sw0rd\nfish'",
+        )
+    ),
+]  # fmt: skip
+READ_LINES = [
+    ("PILOT_READONLY=1", {"PILOT_READONLY": "1"}),
+    ("  PILOT_READONLY = 1  ", {"PILOT_READONLY": "1"}),
+    ("PILOT_READONLY='1'  # nothing is written", {"PILOT_READONLY": "1"}),
+    ("PILOT_READONLY=\nPILOT_READONLY=1", {"PILOT_READONLY": "1"}),
+    ("# PILOT_READ_ONLY=1\n\n\t# more\nPILOT_READ_ONLY=", {}),
+    ("PILOT_BROKER_PASSWORD=Tr4de/+=:,.@%!xQ$1-", {"PILOT_BROKER_PASSWORD": "Tr4de/+=:,.@%!xQ$1-"}),
+    ("PILOT_BROKER_PASSWORD='Tr4de#9 \\ \"x\"'", {"PILOT_BROKER_PASSWORD": 'Tr4de#9 \\ "x"'}),
+    ("""PILOT_BROKER_PASSWORD='it'"'"'s'""", {"PILOT_BROKER_PASSWORD": "it's"}),
+    ('PILOT_BROKER_PASSWORD="a\\nb"', {"PILOT_BROKER_PASSWORD": "a\nb"}),
+    ("PILOT_FTMO_PASSWORD=x\nOTHERS=y", {"PILOT_FTMO_PASSWORD": "x", "OTHERS": "y"}),
+]
+
+
+@pytest.mark.parametrize(("line", "why"), REFUSED_LINES)
+@pytest.mark.parametrize("reader", [load.env_file, load.is_read_only])
+def test_a_line_of_the_env_file_that_is_not_plain_is_refused_with_its_number_and_without_its_value(
+    root: Path, line: str, why: str, reader: Callable[[], object]
+) -> None:
+    env_file(root, f"# mine\n{line}\n")
+    with pytest.raises(ConfigError) as error:
+        reader()
+    assert str(error.value).startswith(f"{root / '.env'}:{why}")
+    assert "Sw0rd" not in str(error.value) and "fish" not in str(error.value)
+
+
+def test_an_env_file_with_a_byte_order_mark_is_refused(root: Path) -> None:
+    env_file(root, "\ufeffPILOT_READONLY=1\n")
+    with pytest.raises(ConfigError, match=r"\.env:1: begins with a byte order mark"):
+        load.is_read_only()
+
+
+@pytest.mark.parametrize(("lines", "expected"), READ_LINES)
+def test_a_plain_line_of_the_env_file_is_read_as_it_stands_there(
+    root: Path, lines: str, expected: dict[str, str]
+) -> None:
+    env_file(root, f"{lines}\n")
+    assert load.env_file() == expected
+    assert load.is_read_only() is ("PILOT_READONLY" in expected)
+
+
+def test_a_name_that_only_the_profile_at_hand_gives_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    env_file(root, "PILOT_CHANNEL=x\n")
+    with pytest.raises(ConfigError, match="no setting names it"):
+        load.env_file()
+    (root / "mine.toml").write_text("[alerts]\nsecond_env = 'PILOT_CHANNEL'\n")
+    monkeypatch.setenv("PILOT_PROFILE", str(root / "mine.toml"))
+    assert load.env_file() == {"PILOT_CHANNEL": "x"}
+
+
+def test_the_example_of_an_env_file_is_read_and_holds_nothing(root: Path) -> None:
+    env_file(root, (Path(load.__file__).parent.parent / ".env.example").read_text())
+    assert load.env_file() == {}
+
+
+def test_a_supervisor_and_doctor_end_with_78_at_a_line_that_is_not_plain(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env_file(root, "PILOT_BROKER_PASSWORD=Sw0rd'fish\n")
+    assert cli.main(["status"]) == ExitCode.CONFIG
+    said = capsys.readouterr().err
+    assert ".env:1: the value of PILOT_BROKER_PASSWORD" in said and "Sw0rd" not in said
+    (found,) = [machine.env_file()]
+    assert found.state == "fail" and ".env:1: " in found.found
 
 
 # ── the settings themselves ─────────────────────────────────────────────────
