@@ -81,7 +81,7 @@ def main(kind: Callable[[Link, Settings, Clock], Actor]) -> NoReturn:
         setproctitle(f"pilot: {peer.name}")
         (logs.rename if was_spare else logs.configure)(peer.name, load.data_folder() / "logs")
         settings = load.settings()
-        logs.hide(os.environ.get(name, "") for name in entitled.everything(settings))
+        logs.hide_known(entitled.everything(settings))
         run_folder = load.run_folder()
         # Held for life. For the executor this is the fence: a stopped one keeps it, a second one cannot run.
         runtime.acquire_lock(run_folder / f"{peer.name}.lock", peer.name, wait_s=standby.LOCK_WAIT_S * was_spare)

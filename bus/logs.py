@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TextIO
 from loguru import logger
 
 from bus import masking
-from config import entitled
+from config import entitled, load
 
 if TYPE_CHECKING:
     from loguru import Record
@@ -46,7 +46,7 @@ def configure(name: str, folder: Path | None = None, *, stream: TextIO | None = 
     as_json = os.environ.get("LOG_FORMAT") == "json"
     target = stream or sys.stdout
     logger.remove()
-    hide(value for key, value in os.environ.items() if key in entitled.USUAL or key.upper().endswith(entitled.ENDINGS))
+    hide_known()
     sys.excepthook = _uncaught
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(_Masking())
@@ -65,6 +65,17 @@ def hide(secrets: Iterable[str]) -> None:
     global _hidden
     _secrets.update(one.strip() for one in secrets if len(one.strip()) >= SECRET_CHARS_MIN)
     _hidden = masking.forms(_secrets)
+
+
+def hide_known(names: Iterable[str] = ()) -> None:
+    """Never write down the variables `names`, nor what is named like a secret, wherever `load.secret` would find it.
+
+    What cannot be read is passed over: whoever needs it says so, and a log must not keep a process from starting.
+    """
+    wanted = entitled.USUAL.union(names)
+    hide(value for key, value in os.environ.items() if key in wanted or key.upper().endswith(entitled.ENDINGS))
+    with contextlib.suppress(load.ConfigError):
+        hide(load.secret_values(wanted))
 
 
 def rename(name: str, folder: Path) -> None:

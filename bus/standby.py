@@ -16,7 +16,7 @@ from setproctitle import setproctitle
 
 from bus import codec, garbage, logs, runtime, sockets
 from bus.vocabulary import Role
-from config import load
+from config import entitled, load
 from config.settings import Settings
 
 ENV = "PILOT_STANDBY_FD"
@@ -50,6 +50,7 @@ def wait_for_turn(role: Role, warm_up: Callable[[Settings], object]) -> bool:
     setproctitle(f"pilot: {role}.spare")
     logs.configure(f"{role}.spare")
     settings = load.settings()
+    logs.hide_known(entitled.everything(settings))
     load.run_folder()
     warm_up(settings)
     sockets.warm_up()

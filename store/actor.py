@@ -25,7 +25,7 @@ from bus.errors import LockHeld, NotUnderstood
 from bus.failpoints import reach, step_of
 from bus.messages import Beat, Envelope, FromStore, Peer
 from bus.vocabulary import ExitCode, Role
-from config import load
+from config import entitled, load
 from config.settings import Settings
 from store import connection, upgrade
 from store.archive import Archivist
@@ -296,6 +296,7 @@ def main() -> None:
         setproctitle(f"pilot: {peer.name}")
         (logs.rename if was_spare else logs.configure)(peer.name, load.data_folder() / "logs")
         settings = load.settings()
+        logs.hide_known(entitled.everything(settings))
         if settings.bus.store:
             raise load.ConfigError(f"bus.store is {settings.bus.store}: this host has no store; docs/hosts.md")
         runtime.acquire_lock(load.run_folder() / f"{peer.name}.lock", peer.name, wait_s=standby.LOCK_WAIT_S * was_spare)

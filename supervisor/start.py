@@ -20,7 +20,7 @@ from bus.clock import SystemClock
 from bus.errors import LockHeld
 from bus.messages import Peer
 from bus.vocabulary import ExitCode, Role
-from config import load
+from config import entitled, load
 from config.settings import Settings
 from supervisor import formation, process, procfile
 from supervisor.slots import Limits
@@ -195,6 +195,7 @@ def _run(task: Task, settings: Settings, run_folder: Path, commands: process.Com
     label = "supervisor" if task.is_whole else f"supervisor.{task.scope}"
     setproctitle("pilot: supervisor" if task.is_whole else f"pilot: supervisor of {task.scope}")
     logs.configure(label, load.data_folder() / "logs")
+    logs.hide_known(entitled.everything(settings))
     logger.configure(extra={"actor": "supervisor"})
     number, lock = runtime.lowest_free_lock(run_folder, "supervisor", label)
     me = Peer(Role.SUPERVISOR, number, runtime.new_incarnation())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -127,3 +128,79 @@ def test_process_goes_without_secrets_that_are_not_its_own() -> None:
 def test_private_says_nothing_about_what_is_ours() -> None:
     found = os.stat(sys.executable)
     assert private.refusal(Path("x"), found, found.st_uid, 0) == ""
+
+
+# ── the log ──
+
+PHRASE = "PILOT_ACCOUNT_PHRASE"  # not named like a secret: the settings name it
+SPEAKS = """
+import sys
+from pathlib import Path
+from bus import actor
+from bus.vocabulary import Role
+from config import load
+from store import actor as store
+from supervisor import start
+
+load.ROOT = Path(sys.argv[1])
+
+
+def says(*_, **__):
+    raise load.ConfigError("the peer said " + load.secret("PILOT_ACCOUNT_PHRASE"))
+
+
+class Monitor(actor.Actor):
+    role = Role.MONITOR
+    warm_up = says
+    __init__ = says
+
+
+class Tree:
+    def __init__(self, *_, **__):
+        try:
+            says()
+        except load.ConfigError as error:
+            start.logger.error("{}", error)
+
+    def run(self):
+        return 0
+
+
+store.Gate.load = says
+start.Tree = Tree
+"""
+SPEAKERS = {
+    "actor": "actor.main(Monitor)",
+    "spare": "import os; os.environ['PILOT_STANDBY_FD'] = '0'; actor.main(Monitor)",
+    "store": "store.main()",
+    "supervisor": "start.run_all({}, None, Path(sys.argv[2]))",
+}
+
+
+@pytest.mark.parametrize("where", ["environment", "credentials", ".env"])
+@pytest.mark.parametrize("who", SPEAKERS)
+def test_no_process_logs_a_secret_wherever_it_stands(who: str, where: str) -> None:
+    secret = "Sw0rdfish-of-the-broker"
+    with tempfile.TemporaryDirectory(prefix="pt", dir="/tmp") as name:
+        folder = Path(name)
+        (folder / "mine.toml").write_text(f"[broker]\npassword_env = '{PHRASE}'\n")
+        environment = {
+            **os.environ, "PILOT_DATA": str(folder / "data"), "PILOT_RUN": name, "PILOT_PROFILE": f"{name}/mine.toml",
+        }  # fmt: skip
+        (folder / "given").mkdir()
+        if where == "environment":
+            environment[PHRASE] = secret
+        elif where == "credentials":
+            environment["CREDENTIALS_DIRECTORY"] = f"{name}/given"
+            (folder / "given" / PHRASE).write_text(secret)
+            (folder / "given" / PHRASE).chmod(0o400)
+        else:
+            (folder / ".env").write_text(f"{PHRASE}={secret}\n")
+            (folder / ".env").chmod(0o600)
+        ended = subprocess.run(
+            [sys.executable, "-c", SPEAKS + SPEAKERS[who], name, str(load.ROOT / "Procfile")],
+            env=environment, cwd=load.ROOT, text=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60,
+        )  # fmt: skip
+        logs = "".join(path.read_text() for path in (folder / "data").rglob("*.log"))
+    assert "the peer said ***" in ended.stdout, ended.stdout + ended.stderr
+    assert secret not in ended.stdout + ended.stderr + logs
