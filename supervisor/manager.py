@@ -10,10 +10,9 @@ from collections.abc import Collection
 
 from bus import failpoints, runtime
 from bus.vocabulary import Role
-from supervisor.slots import Phase, Slot
+from supervisor.slots import Phase, Slot, is_start_over
 
 PING_S = 0.25  # between two signs of life; a turn comes every half second at the latest
-AT_WORK = (Phase.READY, Phase.GIVEN_UP)  # of those that are given up, people are told; the rest does useful work
 
 
 class Manager:
@@ -29,7 +28,7 @@ class Manager:
         """Tell what has changed since, and what was not delivered then. `watchdog_s`: how old a store's beat may be."""
         if is_stopping and not self._knows_stopping:
             self._knows_stopping = runtime.notify("STOPPING=1")
-        if not is_stopping and not self.knows_ready and are_ready(slots):
+        if not is_stopping and not self.knows_ready and is_start_over(slots):
             failpoints.reach("supervisor.before_ready")  # telling systemd that all processes are ready
             self.knows_ready = runtime.notify("READY=1")
             failpoints.reach("supervisor.after_ready")
@@ -40,11 +39,6 @@ class Manager:
             return
         if (is_stopping or store_answers(slots, now, watchdog_s)) and runtime.notify("WATCHDOG=1"):
             self._pinged_at = now
-
-
-def are_ready(slots: Collection[Slot]) -> bool:
-    """Return whether the start is over: every process is ready, or given up for good beside others that are ready."""
-    return any(slot.phase is Phase.READY for slot in slots) and all(slot.phase in AT_WORK for slot in slots)
 
 
 def store_answers(slots: Collection[Slot], now: float, watchdog_s: float) -> bool:

@@ -88,6 +88,7 @@ class Plan:
         for slot in list(self.slots.values()):
             if slot.id not in wanted:
                 self._leave(slot, now)
+        self._look_whether_settled()
         for role, number in wanted:
             found = self.slots.get((role, number))
             if found is None:
@@ -128,7 +129,7 @@ class Plan:
             took_s = now - (slot.started_at or now)
             self._say("INFO", f"{slot.name} is ready after {took_s:.2f} s")
             self._put(replace(slot, phase=Phase.READY, ready_at=now, beat_at=now, ever_ready=True))
-            self._settled_once = self._settled_once or self.settled
+            self._look_whether_settled()
 
     def handed_over(self, slot_id: SlotId, now: float) -> None:
         """The process that was to be started is a spare: it lives already, and must say so soon."""
@@ -193,10 +194,13 @@ class Plan:
 
     @property
     def settled(self) -> bool:
-        """Whether every wanted process is ready."""
-        return all(slot.phase is Phase.READY for slot in self.slots.values())
+        """Whether the start of all that is wanted is over, as `slots.is_start_over` has it."""
+        return slots.is_start_over(self.slots.values())
 
     # ── inside ──
+
+    def _look_whether_settled(self) -> None:
+        self._settled_once = self._settled_once or self.settled
 
     def _due_at(self, slot: Slot) -> float:
         if slot.phase is Phase.READY:
@@ -299,6 +303,7 @@ class Plan:
             again = f"The rest runs on; try it again with: supervisor restart {slot.name}"
             self._say("ERROR", f"{text}: given up. {again}", event="process_given_up")
             self._put(replace(slots.fresh(slot, now), phase=Phase.GIVEN_UP))
+            self._look_whether_settled()
             return
         self._lost(slot)
         self.drain(ExitCode.GAVE_UP, f"{text}: nothing can go on without it; stopping everything", now, level="ERROR")

@@ -6,6 +6,7 @@ Used by every supervisor.
 from __future__ import annotations
 
 import signal
+from collections.abc import Collection
 from enum import StrEnum
 
 from msgspec import Struct
@@ -114,6 +115,15 @@ def describe(returncode: int) -> str:
 def exit_code_of(returncode: int) -> int:
     """Return the exit code that passes a death on. A child that ended unasked with 0 gave up: 0 means wanted."""
     return 128 - returncode if returncode < 0 else returncode or ExitCode.GAVE_UP
+
+
+def is_start_over(found: Collection[Slot]) -> bool:
+    """Return whether every process is ready, or given up for good beside others that are ready.
+
+    Of those that are given up, people are told; the rest does useful work.
+    """
+    phases = {slot.phase for slot in found}
+    return Phase.READY in phases and phases <= {Phase.READY, Phase.GIVEN_UP}
 
 
 def fresh(slot: Slot, due_at: float) -> Slot:

@@ -144,7 +144,9 @@ class Tree:
         if not self._said_ready and self._children and self.plan.settled:
             self._said_ready = True
             if self._task.is_whole:
-                logger.info("All {} processes are ready", len(self._children))
+                missing = ", ".join(slot.name for slot in self.plan.slots.values() if slot.phase is Phase.GIVEN_UP)
+                but = f" but {missing}, given up" if missing else ""
+                logger.info("All {} processes are ready{}", len(self._children), but)
         if os.getpid() == 1:
             init.reap_strays({child.pid for child in self._children.values()} | self._spares.pids())
         self._manager.turn(

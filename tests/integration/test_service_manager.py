@@ -16,7 +16,7 @@ import pytest
 
 from bus.vocabulary import Role
 from supervisor import client, control, manager
-from supervisor.slots import Phase, Slot
+from supervisor.slots import Phase, Slot, is_start_over
 from tests.kit.eventually import eventually
 from tests.kit.toys import ROOT, Toys, toys
 
@@ -122,10 +122,10 @@ def test_sign_of_life_needs_a_store_that_turns(slots: list[Slot], answers: bool)
 
 def test_start_is_over_when_what_is_left_of_it_is_given_up() -> None:
     store, alerts = a_slot(Role.STORE), a_slot(Role.ALERTS, Phase.GIVEN_UP)
-    assert manager.are_ready([store, alerts])
-    assert not manager.are_ready([store, a_slot(Role.LLM, Phase.WAITING)])
-    assert not manager.are_ready([alerts])
-    assert not manager.are_ready([])
+    assert is_start_over([store, alerts])
+    assert not is_start_over([store, a_slot(Role.LLM, Phase.WAITING)])
+    assert not is_start_over([alerts])
+    assert not is_start_over([])
     assert manager.status_of([store, alerts], is_stopping=False) == "1 of 2 processes ready; alerts.1 given_up"
 
 

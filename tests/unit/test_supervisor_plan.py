@@ -16,6 +16,7 @@ STORE, EXECUTOR, MONITOR, SCANNER, LLM = (
     (role, 1) for role in (Role.STORE, Role.EXECUTOR, Role.MONITOR, Role.SCANNER, Role.LLM)
 )
 LLM_2 = (Role.LLM, 2)
+ALERTS = (Role.ALERTS, 1)
 SIGKILLED = -signal.SIGKILL
 
 
@@ -171,6 +172,40 @@ def test_configuration_error_of_an_analyst_added_later_does_not_end_a_pipeline_t
     history.exit(LLM_2, ExitCode.CONFIG)
     assert history.due() == []
     assert history.phase(LLM_2) is Phase.GIVEN_UP
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("is_taken_out", [True, False])
+def test_nor_does_it_where_alerts_were_given_up_or_taken_out_before_they_were_ever_ready(
+    is_first: bool, is_taken_out: bool
+) -> None:
+    history = History(STORE, EXECUTOR, LLM, ALERTS)
+    history.due()
+    history.ready(STORE)
+    history.due()
+    if not is_first:
+        history.ready(EXECUTOR, LLM)
+    history.exit(ALERTS, 1 if is_taken_out else ExitCode.CONFIG)
+    if is_first:
+        history.ready(EXECUTOR, LLM)
+    history.plan.want([STORE, EXECUTOR, LLM, LLM_2, *([] if is_taken_out else [ALERTS])], history.now)
+    assert history.due() == [Start(LLM_2)]
+    history.exit(LLM_2, ExitCode.CONFIG)
+    assert history.due() == []
+    assert (history.phase(LLM_2), history.plan.exit_code) == (Phase.GIVEN_UP, None)
+
+
+def test_configuration_error_while_nothing_but_a_process_that_was_given_up_is_over_ends_the_start() -> None:
+    history = History(STORE, LLM, ALERTS)
+    history.due()
+    history.exit(ALERTS, ExitCode.CONFIG)
+    history.exit(LLM, ExitCode.CONFIG)
+    assert history.plan.exit_code == ExitCode.CONFIG
+    history = History(ALERTS, LLM)
+    history.due()
+    history.exit(ALERTS, ExitCode.CONFIG)
+    history.exit(LLM, ExitCode.CONFIG)
+    assert history.plan.exit_code == ExitCode.CONFIG, "given up is not ready"
 
 
 def test_configuration_error_of_an_executor_that_was_ready_before_exits_70() -> None:
