@@ -108,7 +108,7 @@ def _filled(wanted: Wanted, path: Path, settings: Settings, roles: tuple[Role, .
     facts = {**_facts(wanted, path, settings, roles), "procfile": names, "profile_text": profile_text}
     files = FILES[wanted.kind]
     if facts["by_tcp"]:
-        facts |= apart.facts(settings, profile_text, analysts=wanted.analysts)
+        facts |= apart.facts(settings, profile_text, analysts=wanted.analysts, mounts=(ETC, VOLUME, CONTAINER_RUN))
         files = (*files, "analysts.yaml")
     found = {name: environment.get_template(f"{wanted.kind}/{name}.j2").render(facts) for name in files}
     if wanted.kind != "kubernetes":  # there they are in the ConfigMap
@@ -152,7 +152,7 @@ def _facts(wanted: Wanted, path: Path, settings: Settings, roles: tuple[Role, ..
         ],
         "by_tcp": by_tcp,
         "port": settings.dashboard.port,
-        "egress": needs.ports_out(settings),
+        "egress": needs.ports_out(settings, load.optional_secret),
         "pod_security": _POD_SECURITY,
         "container_security": _CONTAINER_SECURITY,
         **_times(limits.start_s, limits.stop_s, limits.backoff_s_max, limits.watchdog_s),

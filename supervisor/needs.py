@@ -1,6 +1,6 @@
 """What a profile needs of the place where it runs: secrets, ports, files.
 
-Used by `supervisor export`. Knows the names of secrets, never a value; asks neither network nor disk.
+Used by `supervisor export`. Knows the names of secrets, and of a value at most the port; asks no network.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from config.load import ConfigError
-from config.settings import Broker, LlmEndpoint, Settings
+from config.settings import LlmEndpoint, Settings
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 TELEGRAM = ("PILOT_TELEGRAM_TOKEN", "PILOT_TELEGRAM_CHAT")
 HTTPS = 443
+# What an address means that names no port. apprise has schemes with defaults of their own: those are the operator's.
+PORTS = {"http": 80, "https": HTTPS, "json": 80, "jsons": HTTPS, "xml": 80, "xmls": HTTPS, "form": 80, "forms": HTTPS}
 
 
 class Secrets(Struct, frozen=True, kw_only=True):
@@ -84,15 +86,42 @@ def is_loopback(host: str) -> bool:
     return host in LOOPBACK
 
 
-def ports_out(settings: Settings) -> tuple[int, ...]:
-    """Return the ports that the pipeline asks on other machines, in order: https, and whatever the addresses say."""
-    return ports_of((settings.broker, *endpoints(settings)))
+def ports_out(settings: Settings, value_of: Callable[[str], str]) -> tuple[int, ...]:
+    """Return the ports that the pipeline asks on other machines, in order: https, and whatever the addresses say.
+
+    `value_of` gives the value of a secret, or nothing: some are addresses, and only their ports leave this function.
+    """
+    alerts, scanner = settings.alerts, settings.scanner
+    return ports_of(
+        (
+            settings.broker.base_url,
+            *addresses_of(endpoints(settings)),
+            alerts.telegram_url,
+            *([scanner.twelvedata_url] if "twelvedata" in scanner.sources else []),
+            *value_of(alerts.second_env).split(),
+            *value_of(alerts.ping_env).split(),
+        )
+    )
 
 
-def ports_of(places: Iterable[LlmEndpoint | Broker]) -> tuple[int, ...]:
+def addresses_of(asked: Iterable[LlmEndpoint]) -> tuple[str, ...]:
+    """Return the addresses of language models."""
+    return tuple(one.base_url for one in asked)
+
+
+def ports_of(addresses: Iterable[str]) -> tuple[int, ...]:
     """Return https and the ports of these addresses, but for those on the machine itself."""
-    parts = [urlsplit(place.base_url) for place in places]
-    return tuple(sorted({HTTPS, *(one.port for one in parts if one.port and not is_loopback(one.hostname or ""))}))
+    return tuple(sorted({HTTPS, *(port for one in addresses if (port := _port(one)))}))
+
+
+def _port(address: str) -> int:
+    """Return the port of an address on another machine; 0 when it names none and its scheme is none of http's."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port or PORTS.get(parts.scheme, 0)
+    except ValueError:
+        return 0  # whoever uses the address refuses it
+    return 0 if is_loopback(parts.hostname or "") else port
 
 
 def check_inside_image(settings: Settings) -> None:

@@ -68,7 +68,7 @@ COMPOSE = {
                     **dict.fromkeys(("cap_drop", "security_opt", "tmpfs", "secrets", "ports", "command"), TEXTS),
                     "init": {"type": "boolean"},
                     "read_only": {"type": "boolean"},
-                    "restart": {"type": "string", "pattern": "^on-failure:[0-9]+$"},
+                    "restart": {"const": "unless-stopped"},  # the only one that survives a reboot and counts no starts
                     "environment": {"type": "object", "additionalProperties": TEXT},
                     "volumes": {"type": "array", "items": {"oneOf": [TEXT, MOUNT]}},
                     "healthcheck": {
@@ -185,6 +185,20 @@ def test_container_that_would_miss_what_the_profile_names_is_refused(
         assert why in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize(
+    "keys",
+    ["/etc/prop-firm-pilot/keys", "/var/lib/prop-firm-pilot/keys", "/keys", "/etc/keys", "/run/prop-firm-pilot/a/keys",
+     "/usr/keys", "/opt/keys", "/etc/x/../prop-firm-pilot/keys", "/a b/keys", "/a;b/keys"],
+)  # fmt: skip
+def test_folder_of_keys_that_would_hide_another_is_refused(
+    keys: str, profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile.write_text(f'[bus]\nlisten = "tcp://*:5577"\nkeys = "{keys}"\n{LIVE}')
+    assert call("kubernetes", tmp_path / "out", "--profile", str(profile)) == ExitCode.CONFIG
+    assert f"bus.keys was '{keys}'; allowed in a pod: /keys/pilot" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
 # ── what all kinds share ──
 
 
@@ -216,6 +230,7 @@ def test_units_are_valid_and_let_through_little(profile: Path, tmp_path: Path) -
         "--profile", "/etc/prop-firm-pilot/mine.toml", "--procfile", "/etc/prop-firm-pilot/Procfile",
         "--scale", "llm=3",
     ]  # fmt: skip
+    assert "OOMPolicy=continue" in lines, "one child over MemoryMax would stop all of them"
     assert {"Type=notify", "KillMode=mixed", "RestartPreventExitStatus=64 75 78", "StateDirectoryMode=0700"} <= {*lines}
     granted = {
         line.removeprefix("LoadCredential=").partition(":")[0] for line in lines if line[:14] == "LoadCredential"
@@ -312,6 +327,48 @@ def test_analysts_in_pods_of_their_own_get_nothing_of_the_brokers(profile: Path,
     metric = scaler["metrics"][0]["external"]["metric"]["name"]
     assert f'"{metric}"' in (ROOT / "actors" / "metrics" / "collector.py").read_text()
     assert (scaler["minReplicas"], scaler["maxReplicas"]) == (2, 32)
+
+
+def test_pods_mount_each_place_once_and_are_reached_while_one_process_is_given_up(
+    profile: Path, tmp_path: Path
+) -> None:
+    profile.write_text(f'[bus]\nlisten = "tcp://*:5577"\nkeys = "/etc/pilot/keys"\n{LIVE}')
+    assert call("kubernetes", tmp_path / "out", "--profile", str(profile)) == ExitCode.OK
+    found = check(tmp_path / "out")
+    for (kind, name), one in found.items():
+        if kind == "Service":
+            assert one["spec"]["publishNotReadyAddresses"] is True, name
+        if kind == "Deployment":
+            pod = one["spec"]["template"]["spec"]
+            for container in (*pod["containers"], *pod["initContainers"]):
+                paths = [Path(mount["mountPath"]) for mount in container["volumeMounts"]]
+                assert not any(a.is_relative_to(b) for a in paths for b in paths if a is not b), (name, paths)
+    assert {name for kind, name in found if kind == "Service"} == {"prop-firm-pilot", "prop-firm-pilot-store"}
+
+
+def ports_let_out(folder: Path, name: str) -> set[int]:
+    spec = check(folder)["NetworkPolicy", name]["spec"]
+    return {port["port"] for rule in spec["egress"] if "to" not in rule for port in rule["ports"]}
+
+
+def test_every_address_of_the_profile_and_of_its_secrets_is_let_out_by_its_port(
+    profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = "json://ann:pw@hooks.example.org:9443/x mailto://a:b@example.org ntfy://n.example.org:2586 jsons://h.example"
+    monkeypatch.setenv("PILOT_ALERT_URLS", urls)
+    monkeypatch.setenv("PILOT_PING_URL", "https://ping.example.org:8444/planted-secret")
+    text = LIVE.replace('["broker"]', '["broker", "twelvedata"]\ntwelvedata_url = "https://bars.example.org:8445"')
+    text = text.replace("https://mtr.example.org", "https://mtr.example.org:8446")
+    text += '[alerts]\ntelegram_url = "https://bot.example.org:8447"\n'
+    profile.write_text(f'[bus]\nlisten = "tcp://*:5577"\nkeys = "/keys/pilot"\n{text}')
+    assert call("kubernetes", tmp_path / "out", "--profile", str(profile)) == ExitCode.OK
+    expected = {53, 443, 2586, 8443, 8444, 8445, 8446, 8447, 9443}
+    assert ports_let_out(tmp_path / "out", "prop-firm-pilot") == expected
+    assert ports_let_out(tmp_path / "out", "prop-firm-pilot-analysts") == {53, 443, 8443}
+    text = text.replace("https://llm.example.org:8443", "http://llm.example.org")  # a port that is not written
+    profile.write_text(f'[bus]\nlisten = "tcp://*:5577"\nkeys = "/keys/pilot"\n{text}')
+    assert call("kubernetes", tmp_path / "out", "--profile", str(profile), "--force") == ExitCode.OK
+    assert ports_let_out(tmp_path / "out", "prop-firm-pilot-analysts") == {53, 80, 443}
 
 
 def test_profile_that_does_not_plainly_listen_is_not_turned_into_the_analysts() -> None:
