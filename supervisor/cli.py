@@ -207,20 +207,23 @@ def _run_all(options: argparse.Namespace, commands: Commands | None) -> int:
         if not changes or options.once or options.monitor_only or options.spares:
             raise
     # It holds the lock already, and may be about to open its mailbox.
-    return _with_client(lambda client: _scale(client, changes, options.profile, patience_s=MARGIN_S))
+    return _with_client(lambda client: _scale(client, changes, options.profile, patience_s=MARGIN_S), options.profile)
 
 
 def _ask(options: argparse.Namespace) -> int:
     if options.command == "export":
         return _export(options)
+    return _with_client(lambda client: _done(options, client), options.profile)
+
+
+def _done(options: argparse.Namespace, client: Client) -> int:
     if options.command == "status":
-        return _with_client(lambda client: _status(client, as_json=options.json, must_be_ready=options.ready))
+        return _status(client, as_json=options.json, must_be_ready=options.ready)
     if options.command == "scale":
-        changes = formation.parse(options.changes)
-        return _with_client(lambda client: _scale(client, changes, options.profile))
+        return _scale(client, formation.parse(options.changes), options.profile)
     if options.command == "restart":
-        return _with_client(lambda client: _restart(client, options.name))
-    return _with_client(_stop)
+        return _restart(client, options.name)
+    return _stop(client)
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -232,11 +235,11 @@ def _export(options: argparse.Namespace) -> int:
     return export.export(wanted, as_json=options.json)
 
 
-def _with_client(verb: Callable[[Client], int]) -> int:
-    """Run one verb against the running supervisors and return its exit code."""
+def _with_client(verb: Callable[[Client], int], profile: str | None) -> int:
+    """Run one verb against the running supervisors, wait as long as `profile` says, and return its exit code."""
     from supervisor import client
 
-    limits = load.settings().supervisor
+    limits = load.settings(profile).supervisor
     wait_s = limits.start_s + 2 * limits.stop_s + MARGIN_S
     try:
         return verb(client.Client(load.run_folder(), wait_s))

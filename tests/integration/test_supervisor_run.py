@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from bus import runtime
 from bus.vocabulary import ExitCode, Role
 from config import load
-from supervisor import cli, pidfile, procfile
+from supervisor import cli, client, pidfile, procfile
 from tests.kit.eventually import eventually
 from tests.kit.toys import ROOT, Toys, alive, toys
 
@@ -257,3 +258,28 @@ def test_supervisor_stop_ends_what_honcho_started(house: Toys) -> None:
     assert house.call("stop").returncode == 0
     process.wait(10)
     assert not any(alive(pid) for pid in house.pids())
+
+
+# ── verbs ──
+
+
+@pytest.mark.parametrize("verb", [("status",), ("scale", "llm=2"), ("restart", "llm"), ("stop",), ("--scale", "llm=2")])
+def test_a_verb_waits_as_long_as_the_profile_that_is_given_says(
+    house: Toys, here: Here, monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
+) -> None:
+    slow = house.folder / "slow.toml"
+    slow.write_text("[supervisor]\nstart_s = 300.0\nstop_s = 50.0\n")
+    waits: list[float] = []
+
+    class Client:
+        def __init__(self, _: Path, wait_s: float) -> None:
+            waits.append(wait_s)
+            raise client.NotRunning
+
+    monkeypatch.setattr(client, "Client", Client)
+    lock = runtime.acquire_lock(load.run_folder() / "formation.lock", "another supervisor")
+    try:
+        assert here("--profile", str(slow), *verb)[0] == client.NOT_RUNNING
+    finally:
+        lock.release()
+    assert waits == [300.0 + 2 * 50.0 + cli.MARGIN_S]
