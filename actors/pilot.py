@@ -48,7 +48,8 @@ def options(
     if ctx.invoked_subcommand in WITHOUT_ENV:
         return
     try:
-        os.environ.update(load.env_file())  # as the supervisor and honcho do it
+        # As the supervisor and honcho do it; but no line that is not plain keeps a `pilot flatten` from its work.
+        os.environ.update(load.env_file(lambda why: typer.echo(f"pilot: {why}", err=True)))
     except ConfigError as error:
         asking.fail(str(error), ExitCode.CONFIG)
 

@@ -15,32 +15,42 @@ QUOTED = re.compile(r"""(?:'[^']*'|"(?:\\.|[^"\\])*")+(?:\s+\#.*)?""", re.DOTALL
 HOW = "allowed: NAME=value, NAME='value with any signs', NAME= and lines that begin with #"
 
 
-class DotenvRefused(Exception):
+class _Refused(Exception):
     """A line means something else than it seems to. The message begins with its number."""
 
 
-def read(text: str, is_known: Callable[[str], bool]) -> dict[str, str]:
-    """Return the entries by name. `NAME=` is none, as for honcho.
+def read(text: str, is_known: Callable[[str], bool]) -> tuple[dict[str, str], list[str]]:
+    """Return the entries by name, and for each line that is refused its number and why. `NAME=` is none, as for honcho.
 
-    Raises:
-        DotenvRefused: a line that is no assignment, a value that would not be read as it stands there, a second value
-            of one name, or a name for which `is_known` is false.
+    Refused are a line that is no assignment, a value that would not be read as it stands there, a second value of one
+    name, and a name for which `is_known` is false.
     """
     found: dict[str, str] = {}
+    refused = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        if not (matched := ASSIGNMENT.fullmatch(line)):
-            raise DotenvRefused(f"{number}: {_why_none(line)}; {HOW}")
-        name, raw = matched[1], matched[2].strip()
-        if not raw:
-            continue
-        if not is_known(name):
-            raise DotenvRefused(f"{number}: {name} is no variable of ours, and no setting names it; see .env.example")
-        if name in found:
-            raise DotenvRefused(f"{number}: {name} has a value further up already; allowed: one")
-        found[name] = _value(name, line, raw, number)
-    return found
+        try:
+            if entry := _entry(line, number, is_known):
+                name, value = entry
+                if name in found:
+                    raise _Refused(f"{number}: {name} has a value further up already; allowed: one")
+                found[name] = value
+        except _Refused as error:
+            refused.append(str(error))
+    return found, refused
+
+
+def _entry(line: str, number: int, is_known: Callable[[str], bool]) -> tuple[str, str] | None:
+    """Return name and value of a line; None for an empty value. Raises _Refused."""
+    if not (matched := ASSIGNMENT.fullmatch(line)):
+        raise _Refused(f"{number}: {_why_none(line)}; {HOW}")
+    name, raw = matched[1], matched[2].strip()
+    if not raw:
+        return None
+    if not is_known(name):
+        raise _Refused(f"{number}: {name} is no variable of ours, and no setting names it; see .env.example")
+    return name, _value(name, line, raw, number)
 
 
 def _why_none(line: str) -> str:
@@ -62,7 +72,7 @@ def _value(name: str, line: str, raw: str, number: int) -> str:
     except ValueError:  # a quote that is not closed
         value, is_plain = None, False
     if value is None or not is_plain:
-        raise DotenvRefused(
+        raise _Refused(
             f"{number}: the value of {name} would not be read as it stands there; put it into single quotes, "
             "or where it holds such a quote, \\n or \\t itself, into the environment"
         )

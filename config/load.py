@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -308,20 +308,23 @@ def is_read_only() -> bool:
     return "1" in said
 
 
-def env_file() -> dict[str, str]:
+def env_file(tell: Callable[[str], None] | None = None) -> dict[str, str]:
     """Return the entries of `.env` beside the Procfile that no credential replaces.
+
+    With `tell` a line that is not plain is told and passed over: what steers a pipeline that runs, such as flatten or
+    stop, must not wait until somebody has mended it.
 
     Whoever starts processes puts them into the environment, where they would otherwise hide the credentials.
 
     Raises:
-        ConfigError: others may read the file, a line in it is not plain (config/dotenv.py), or the credentials cannot
-            be used.
+        ConfigError: others may read the file, a line in it is not plain (config/dotenv.py) and there is no `tell`, or
+            the credentials cannot be used.
     """
     secrets = credentials()
-    return {name: value for name, value in _env_file().items() if name not in secrets}
+    return {name: value for name, value in _env_file(tell).items() if name not in secrets}
 
 
-def _env_file() -> dict[str, str]:
+def _env_file(tell: Callable[[str], None] | None = None) -> dict[str, str]:
     path = ROOT / ".env"
     if not path.is_file():
         return {}
@@ -330,12 +333,15 @@ def _env_file() -> dict[str, str]:
     if path.stat().st_size > ENV_BYTES_MAX:
         raise ConfigError(f"{path}: larger than {ENV_BYTES_MAX} bytes")
     try:
-        text = path.read_text(encoding="utf-8")
-        return dotenv.read(text, _is_known)
-    except dotenv.DotenvRefused as error:
-        raise ConfigError(f"{path}:{error}") from None
+        found, refused = dotenv.read(path.read_text(encoding="utf-8"), _is_known)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
+    if tell is not None:
+        for one in refused:
+            tell(f"passed over {path}:{one}")
+    elif refused:
+        raise ConfigError(f"{path}:{refused[0]}")
+    return found
 
 
 def _is_known(name: str) -> bool:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from supervisor.process import Commands
 
 MARGIN_S = 5.0  # what waiting for an answer may take beyond the supervisor's own limits
+STEERING = ("status", "scale", "restart", "stop")  # verbs for what runs: a line of .env must not keep them from it
 EXAMPLES = """\
 examples:
   supervisor                        run all names of the Procfile (paper profile) until Ctrl-C
@@ -126,7 +127,7 @@ def main(arguments: Sequence[str] | None = None, *, commands: Commands | None = 
     os.umask(0o077)
     try:
         # As honcho does it: what stands in .env reaches every process, whichever way it is started.
-        os.environ.update(load.env_file())
+        os.environ.update(load.env_file(_tell if options.command in STEERING else None))
         if options.command is None:
             return _run_all(options, commands)
         _refuse_formation_options(options)
@@ -155,8 +156,12 @@ def main(arguments: Sequence[str] | None = None, *, commands: Commands | None = 
         return _end(ExitCode.CONFIG, error)
 
 
-def _end(code: int, why: object) -> int:
+def _tell(why: object) -> None:
     sys.stderr.write(f"supervisor: {why}\n")
+
+
+def _end(code: int, why: object) -> int:
+    _tell(why)
     return code
 
 

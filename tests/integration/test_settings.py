@@ -14,6 +14,7 @@ from bus.vocabulary import ExitCode
 from config import load, settings
 from config.load import ConfigError
 from supervisor import cli
+from tests.kit.real_store import pilot
 
 NOT_ROOT = pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
 
@@ -370,6 +371,22 @@ def test_a_name_that_only_the_profile_at_hand_gives_is_read(root: Path, monkeypa
     assert load.env_file() == {"PILOT_CHANNEL": "x"}
 
 
+def test_what_steers_a_running_pipeline_passes_over_a_line_that_is_not_plain_and_says_so(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PILOT_DATA", "elsewhere")  # to be put back
+    env_file(root, f"export PILOT_X=1\nPILOT_DATA={root / 'data'}\n")
+    said = f"passed over {root / '.env'}:1: begins with export"
+    for verb in ("status", "stop"):
+        assert cli.main([verb]) != ExitCode.CONFIG
+        err = capsys.readouterr().err
+        assert f"supervisor: {said}" in err and (verb == "stop" or f"(data folder {root / 'data'})" in err)
+    for command in (("halts",), ("flatten", "--reason", "get me out", "--yes")):
+        ended = pilot(*command)
+        assert ended.returncode == 3 and ended.stderr.startswith(f"pilot: {said}"), ended.stderr
+        assert f"{root / 'data'}/decisions.db: there is no database yet" in ended.stderr
+
+
 def test_the_example_of_an_env_file_is_read_and_holds_nothing(root: Path) -> None:
     env_file(root, (Path(load.__file__).parent.parent / ".env.example").read_text())
     assert load.env_file() == {}
@@ -379,7 +396,7 @@ def test_a_supervisor_and_doctor_end_with_78_at_a_line_that_is_not_plain(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     env_file(root, "PILOT_BROKER_PASSWORD=Sw0rd'fish\n")
-    assert cli.main(["status"]) == ExitCode.CONFIG
+    assert cli.main([]) == ExitCode.CONFIG
     said = capsys.readouterr().err
     assert ".env:1: the value of PILOT_BROKER_PASSWORD" in said and "Sw0rd" not in said
     (found,) = [machine.env_file()]
