@@ -236,6 +236,14 @@ class Reader:
             return frozenset(str(row[0]) for row in self._db.execute(query, (json.dumps(list(among)),)))
         return frozenset(str(row[0]) for row in self._db.execute(query))
 
+    def closed_among(self, position_ids: Iterable[str]) -> dict[str, str]:
+        """Return those of these positions whose intent is closed, each with that intent's id."""
+        query = (
+            "SELECT o.position_id, o.intent_id FROM orders o CROSS JOIN intents i ON i.id = o.intent_id "
+            "WHERE o.position_id IN (SELECT value FROM json_each(?)) AND i.status = 'closed'"
+        )
+        return {str(row[0]): str(row[1]) for row in self._db.execute(query, (json.dumps(list(position_ids)),))}
+
     def has_key(self, idempotency_key: str) -> bool:
         """Return whether an order carries this key."""
         return bool(self._db.execute("SELECT 1 FROM orders WHERE idempotency_key = ?", (idempotency_key,)).fetchall())

@@ -178,6 +178,14 @@ def whole(rows: Sequence[ClosedPosition]) -> list[ClosedPosition]:
     return [_added_up(sorted(known, key=lambda part: part.closed_at)) for known in parts.values()]
 
 
+def is_part(row: ClosedPosition, volume: Decimal) -> bool:
+    """Return whether the history has fewer lots of a position than it held.
+
+    Then its row is no end: the rest may be open although a list omits it once, or its own row is still to come.
+    """
+    return row.volume < volume
+
+
 def _added_up(parts: Sequence[ClosedPosition]) -> ClosedPosition:
     """Return the parts of one position as one row: price, time and reason of the last one."""
     return structs.replace(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
@@ -18,7 +19,7 @@ from actors.broker.account import Account
 from actors.broker.errors import BrokerError, NotSent
 from actors.broker.wire import ClosedPosition, Position
 from actors.desk import stops
-from actors.desk.settling import HISTORY_MARGIN_S
+from actors.desk.settling import HISTORY_MARGIN_S, LOOKS_MIN
 from bus.clock import Clock
 from bus.failpoints import reach
 from bus.records import OrderPlan
@@ -33,6 +34,16 @@ Seen = Position | ClosedPosition | None  # None: the broker shows it nowhere, or
 
 class Unprotected(Exception):
     """The position has no stop and could not be closed. Somebody must act now."""
+
+
+@dataclass(slots=True)
+class _Case:
+    """One position in our hands, as it was found."""
+
+    position: Position
+    plan: OrderPlan
+    lots: Decimal  # the most it was seen to hold
+    misses: int = 0  # looks in a row that were answered and did not show it open
 
 
 class Protector:
@@ -66,6 +77,7 @@ class Protector:
         Raises:
             Unprotected: the position is there without its stop, and neither setting it nor closing worked.
         """
+        case = _Case(position, plan, position.volume)
         now: Seen = position
         edits = closes = 0
         is_target_tried, wait_s = False, self._look_interval_s
@@ -83,33 +95,33 @@ class Protector:
                 if await self._sleep(wait_s):
                     return None
                 wait_s = min(2 * wait_s, max(UNSEEN_WAIT_S_MAX, self._look_interval_s))
-                now = await self._read(position)
+                now = await self._read(case)
             elif has_stop(now, plan):
                 is_target_tried = True
-                now = await self._set_target(now, plan)
+                now = await self._set_target(case, now, plan)
             elif edits < EDITS_MAX:
-                now = await self._set_stop(now, plan)
+                now = await self._set_stop(case, now, plan)
                 edits += now is not None
             elif closes < CLOSES_MAX:
-                now = await self._close(now)
+                now = await self._close(case, now)
                 closes += now is not None
             else:
                 what = f"{position.side} {position.volume} {position.symbol}"
                 raise Unprotected(f"position {position.id} ({what}) has no stop, takes none and cannot be closed")
 
-    async def _set_stop(self, position: Position, plan: OrderPlan) -> Seen:
+    async def _set_stop(self, case: _Case, position: Position, plan: OrderPlan) -> Seen:
         found = position.sl_price or "none"
         logger.warning("Position {} has stop {} instead of {}: setting it", position.id, found, plan.sl_price)
-        return await self._edit(position, plan.sl_price, plan.tp_price)
+        return await self._edit(case, position, plan.sl_price, plan.tp_price)
 
-    async def _set_target(self, position: Position, plan: OrderPlan) -> Seen:
+    async def _set_target(self, case: _Case, position: Position, plan: OrderPlan) -> Seen:
         logger.warning("Position {} has no target instead of {}: setting it", position.id, plan.tp_price)
-        seen = await self._edit(position, position.sl_price or plan.sl_price, plan.tp_price)
+        seen = await self._edit(case, position, position.sl_price or plan.sl_price, plan.tp_price)
         if isinstance(seen, Position) and not has_target(seen, plan):
             logger.warning("Position {} takes no target; its stop {} stands", position.id, seen.sl_price or "none")
         return seen
 
-    async def _edit(self, position: Position, sl_price: Decimal, tp_price: Decimal) -> Seen:
+    async def _edit(self, case: _Case, position: Position, sl_price: Decimal, tp_price: Decimal) -> Seen:
         try:
             await stops.edit(self._client, position, sl_price, tp_price)
         except BrokerError as error:
@@ -117,9 +129,9 @@ class Protector:
             if isinstance(error, NotSent):
                 return None
         await self._pause(self._look_interval_s / 2)
-        return await self._read(position)
+        return await self._read(case)
 
-    async def _close(self, position: Position) -> Seen:
+    async def _close(self, case: _Case, position: Position) -> Seen:
         logger.error("Position {} has no stop and takes none: closing it", position.id)
         reach("executor.before_close")  # closing a position that takes no stop
         try:
@@ -130,14 +142,15 @@ class Protector:
                 return None
         reach("executor.after_close")
         await self._pause(self._look_interval_s / 2)
-        return await self._read(position)
+        return await self._read(case)
 
-    async def _read(self, position: Position) -> Seen:
-        """Return the position as the broker shows it now; None when it shows nothing or does not answer."""
-        now = self._clock.now()
+    async def _read(self, case: _Case) -> Seen:
+        """Return the position as the broker shows it now; None when it shows no whole one or does not answer."""
+        position, now = case.position, self._clock.now()
         try:
             for seen in await self._client.open_positions():
                 if seen.id == position.id:
+                    case.lots, case.misses = max(case.lots, seen.volume), 0
                     return seen
             margin = timedelta(seconds=HISTORY_MARGIN_S)
             until = max(now, position.opened_at) + margin
@@ -145,7 +158,14 @@ class Protector:
         except BrokerError as error:
             logger.warning("Reading position {} back failed: {}", position.id, error)
             return None
-        return next(iter(reconcile.whole([row for row in rows if row.id == position.id])), None)
+        case.misses += 1
+        ended = next(iter(reconcile.whole([row for row in rows if row.id == position.id])), None)
+        # A part may have been closed before it was found: less than planned is no end on the word of a single look.
+        lots = case.lots if case.misses >= LOOKS_MIN else max(case.lots, case.plan.volume)
+        if ended is not None and reconcile.is_part(ended, lots):
+            logger.warning("The history has {} of {} lots of {}", ended.volume, lots, position.id)
+            return None
+        return ended
 
 
 def has_stop(position: Position, plan: OrderPlan) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from decimal import Decimal
 
 from loguru import logger
 from msgspec import Struct
@@ -83,18 +82,20 @@ class Settler:
             started_s = self._clock.monotonic()  # before the look: a freeze in between must not make an old look new
             is_quiet = started_s >= quiet_until_s
             try:
-                found = await self._look(order, accepted_id, is_quiet=is_quiet)
+                found = await self._look(order, accepted_id)
             except BrokerError as error:
                 if str(error) != warned:
                     warned = str(error)
                     logger.warning("Could not look for the order of {}: {}", order.intent_id, error)
                 wait_s, quiet_looks = self._after(error, wait_s), 0
             else:
+                quiet_looks += is_quiet
+                if quiet_looks < LOOKS_MIN and _is_part(found, order):
+                    found = reconcile.Absent()
                 if isinstance(found, (FoundOpen, FoundClosed)):
                     return found
                 if isinstance(found, Ambiguous):
                     return Unclear(found.reason)
-                quiet_looks += is_quiet
                 if quiet_looks >= LOOKS_MIN:
                     return _concluded(found.similar, accepted_id)
                 wait_s = self._look_interval_s
@@ -107,7 +108,7 @@ class Settler:
         asked_s = error.retry_after_s if isinstance(error, Transient) else None
         return max(asked_s or 0.0, min(2 * waited_s, max(LOOK_INTERVAL_S_MAX, self._look_interval_s)))
 
-    async def _look(self, order: Order, accepted_id: str | None, *, is_quiet: bool) -> Look:
+    async def _look(self, order: Order, accepted_id: str | None) -> Look:
         reach("executor.before_look")  # looking for an order whose outcome is not certain
         since = clocks.parse(order.reserved_at) - timedelta(seconds=HISTORY_MARGIN_S)
         positions = await self._client.open_positions()
@@ -120,9 +121,7 @@ class Settler:
         matched = reconcile.match(order, positions, closed, owned_ids)
         if accepted_id is None:
             return matched
-        # A part of a closed position may be in the history before the rest of it.
-        volume_min = Decimal(0) if is_quiet else order.plan.volume
-        named = _by_id(accepted_id, positions, closed, volume_min)
+        named = _by_id(accepted_id, positions, closed)
         if named is None:
             return reconcile.Absent(similar=_ids(matched))
         position = named.position if isinstance(named, FoundOpen) else named.row
@@ -139,17 +138,20 @@ class Settler:
         return named
 
 
+def _is_part(found: Look, order: Order) -> bool:
+    """Return whether what was found is closed with fewer lots than ordered: filled in part, or the rest is hidden."""
+    return isinstance(found, FoundClosed) and reconcile.is_part(found.row, order.plan.volume)
+
+
 def _by_id(
-    wanted: str, positions: tuple[Position, ...], closed: tuple[ClosedPosition, ...], volume_min: Decimal
+    wanted: str, positions: tuple[Position, ...], closed: tuple[ClosedPosition, ...]
 ) -> FoundOpen | FoundClosed | None:
-    """Return the position that the broker named, wherever it is; closed only with `volume_min` lots in the history."""
+    """Return the position that the broker named, wherever it is."""
     for position in positions:
         if position.id == wanted:
             return FoundOpen(position)
-    for row in reconcile.whole([row for row in closed if row.id == wanted]):
-        if row.volume >= volume_min:
-            return FoundClosed(row)
-    return None
+    rows = reconcile.whole([row for row in closed if row.id == wanted])
+    return FoundClosed(rows[0]) if rows else None
 
 
 def _ids(matched: reconcile.Match) -> tuple[str, ...]:

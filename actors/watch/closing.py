@@ -33,21 +33,19 @@ def result_of(
     `cut`, the lots that were closed while the position was seen open. Net profit is the sum over the distinct rows,
     with swap and commission; price and reason are the last row's.
     """
-    own = {(row.closed_at, row.volume, row.net_profit_cents): row for row in rows if row.id == intent.position_id}
+    own = [row for row in rows if row.id == intent.position_id]
     if not own:
         return "neither open nor in the history"
-    if foreign := {row.symbol for row in own.values()} - {intent.symbol}:
+    if foreign := {row.symbol for row in own} - {intent.symbol}:
         return f"the history has its id with another symbol: {', '.join(sorted(foreign))}"
-    found = sorted(own.values(), key=lambda row: row.closed_at)
-    closed_volume = sum((row.volume for row in found), Decimal(0))
-    if volume is not None and closed_volume < volume and (not settled or closed_volume <= cut):
-        return f"the history has {closed_volume} of {volume} lots"
-    last = found[-1]
+    (found,) = reconcile.whole(own)
+    if volume is not None and reconcile.is_part(found, volume) and (not settled or found.volume <= cut):
+        return f"the history has {found.volume} of {volume} lots"
     return PositionResult(
-        closed_at=iso(last.closed_at),
-        net_profit_cents=sum(row.net_profit_cents for row in found),
-        close_price=str(last.close_price),
-        reason=last.reason or "not said by the broker",
+        closed_at=iso(found.closed_at),
+        net_profit_cents=found.net_profit_cents,
+        close_price=str(found.close_price),
+        reason=found.reason or "not said by the broker",
     )
 
 

@@ -69,7 +69,7 @@ class Watch:
         scene = Scene(client=client, tell=self._tell, settings=settings, rules=rules, clock=clock, wishes=self._wishes)
         self._halts = Halts(scene)
         self._limits = Limits(scene, self._halts)
-        self._tracker = Tracker(scene)
+        self._tracker = Tracker(scene, self._halts)
         self._orphans = Orphans(scene, self._halts)
         self._flattener = Flattener(scene)
         self._closes = OrderedCloses(scene)

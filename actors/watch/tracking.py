@@ -1,6 +1,7 @@
 """What became of our positions. Library of the monitor.
 
-Tells the store how an intent's position ended, never without its rows in the broker's history. Closes nothing.
+Tells the store how an intent's position ended, never without its rows in the broker's history; halts when the broker
+shows one open that was recorded as closed. Closes nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from actors.broker.wire import ClosedPosition, Position
 from actors.compliance.money import amount
 from actors.desk import lots
 from actors.watch import closing
+from actors.watch.halting import Halts
+from actors.watch.order import Order
 from actors.watch.scene import CLOCK_SKEW, Scene
 from bus import messages
 from bus.clock import parse
@@ -27,8 +30,10 @@ LOOK_AGAIN_S = 15.0  # while such a row is awaited
 class Tracker:
     """Remembers when each position was first missed, and what it held: a part that is closed is not its end."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, halts: Halts) -> None:
         self._scene = scene
+        self._halts = halts
+        self._belied: frozenset[str] = frozenset()  # open by the look before, and recorded as closed by then
         self._missing: dict[str, float] = {}  # position id -> monotonic time when it was first missed
         self._held: dict[str, tuple[Decimal, Decimal]] = {}  # position id -> most lots seen open, and the last
 
@@ -38,6 +43,7 @@ class Tracker:
         Raises:
             BrokerError: the history could not be read.
         """
+        await self._halt_over_closed(reader, positions)
         for position in positions:
             most, _ = self._held.get(position.id, (position.volume, position.volume))
             self._held[position.id] = (max(most, position.volume), position.volume)
@@ -52,6 +58,23 @@ class Tracker:
             rows = await self._scene.client.closed_positions(min(times) - CLOCK_SKEW, max(times) + CLOCK_SKEW)
             for intent in missing:
                 await self._look_for(reader, intent, rows)
+
+    async def _halt_over_closed(self, reader: Reader, positions: tuple[Position, ...]) -> None:
+        """Halt over a position that is open although its intent is closed: nobody else looks after it.
+
+        Not on the word of a single look: the list may be from before the end, and come out of a cache.
+        """
+        closed = reader.closed_among(position.id for position in positions)
+        before, self._belied = self._belied, frozenset(closed)
+        for position in positions:
+            if position.id not in closed:
+                continue
+            if position.id not in before:
+                self._scene.wishes.look_within(LOOK_AGAIN_S, who="closed")
+                continue
+            held, intent_id = f"{position.volume} lots", closed[position.id]
+            text = f"{held} of {position.symbol} are open, although intent {intent_id} was recorded as closed"
+            await self._halts.apply(reader, Order(key=f"belied_close {position.id}", text=text, until=None))
 
     async def _look_for(self, reader: Reader, intent: TradeIntent, rows: tuple[ClosedPosition, ...]) -> None:
         waited_s = self._scene.clock.monotonic() - self._missing[str(intent.position_id)]

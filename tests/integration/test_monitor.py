@@ -19,7 +19,7 @@ from bus.clock import iso
 from bus.messages import Peer
 from bus.records import AccountDay
 from bus.vocabulary import Role, Status
-from tests.kit import watching
+from tests.kit import desk, watching
 from tests.kit.compliance import the_rules
 from tests.kit.desk import Shifted
 from tests.kit.eventually import eventually_async
@@ -55,6 +55,45 @@ async def test_position_in_neither_list_is_looked_for_and_told_after_two_minutes
         room.client.hides_rows = False
         await found.round()
         assert found.status(intent_id) == Status.CLOSED
+
+
+async def test_part_that_was_closed_is_no_end_while_a_list_omits_the_rest(room: Room) -> None:
+    with room.watched() as found:
+        position_id, intent_id = await room.buy_for_an_intent()
+        await found.round()
+        async with room.broker.client() as client:
+            (position,) = await client.open_positions()
+            await client.close_partially(position, position.volume / 2)
+        await found.round()
+        room.client.hides_positions = True
+        await found.round()
+        assert found.status(intent_id) == Status.OPENED
+        room.client.hides_positions = False
+        room.close(position_id)
+        await found.round()
+        assert found.status(intent_id) == Status.CLOSED
+
+
+async def test_open_position_of_a_closed_intent_halts_on_the_second_look(room: Room) -> None:
+    with room.watched() as found:
+        position_id, intent_id = await room.buy_for_an_intent()
+        result = messages.PositionResult(
+            closed_at=iso(room.clock.now()), net_profit_cents=-1, close_price="1.1", reason="MANUAL"
+        )
+        room.store.apply(
+            desk.MONITOR, messages.PositionClosed(intent_id=intent_id, position_id=position_id, result=result)
+        )
+        await found.round()
+        assert (found.halts(), found.interval_s()) == ([], 15.0)
+        room.client.hides_positions = True  # the list was older than the end
+        await found.round()
+        room.client.hides_positions = False
+        await found.round()
+        assert found.halts() == []
+        await found.round()
+        assert found.halts() == [("hard", f"belied_close {position_id}")]
+        assert intent_id in found.reader.halts()[0].reason
+        assert [one.id for one in await room.open_positions()] == [position_id], "the operator's to close"
 
 
 async def test_login_of_a_start_that_failed_is_a_poll_that_failed_and_is_not_tried_twice_in_a_row(room: Room) -> None:

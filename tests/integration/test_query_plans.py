@@ -67,6 +67,7 @@ def test_no_question_that_is_asked_at_each_poll_or_page_reads_one_either(tmp_pat
         ask()
     reader.intent_ids("abc")
     reader.owned_position_ids(["p1"])
+    reader.closed_among(["p1"])
     reader.requests("2026-11-02")
     reader._db.exec_trace = None
     assert {sql: found for sql, values in made.items() if (found := scans(reader._db, sql, values))} == {}

@@ -300,6 +300,8 @@ class Floor:
             mine = [row for row in closed if row["position_id"] == self.intent().position_id]
             assert decision.net_profit_cents == sum(row["net_profit_cents"] for row in mine)
             assert decision.close_reason == mine[-1]["reason"]
+            held = {one.id for one in self.broker.venue.book.holdings}
+            assert self.intent().position_id not in held or is_halted, "a part of what is closed is still open"
 
     def _key(self) -> str | None:
         order = self.reader.order(self.intent_id)

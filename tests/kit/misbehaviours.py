@@ -110,6 +110,8 @@ ORDERS = (
          "reads back after each close and closes again", "close: MANUAL"),
     Case(({"fault": "naked"}, {"fault": "close_half"}), "closed",
          "reads back, and closes the rest; the result adds both rows up", "close: MANUAL"),
+    Case(({"fault": "naked"}, {"fault": "close_half"}, {"fault": "positions_vanish", "skip": 7}), "closed",
+         "takes the row of a part for no end: looks again, and closes the rest", "close: MANUAL"),
     Case(({"fault": "naked"}, {"fault": "lose_answer_reset", "on": "close"}), "closed",
          "reads back: it is gone", "close: MANUAL"),
     Case(({"fault": "naked"}, {"fault": "429", "on": "close"}), "closed", "closes again", "close: MANUAL"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from actors.broker.errors import BrokerError, NotSent, Refused, Transient, UnknownOutcome
 from actors.broker.wire import ClosedPosition, Position
@@ -184,6 +186,27 @@ async def test_close_whose_row_lags_is_not_repeated() -> None:
     hands.broker.before, hands.on_wait = vanish, show
     assert isinstance(await protected(hands, position), ClosedPosition)
     assert writes(hands).count("close_position") == 1
+
+
+@pytest.mark.parametrize("volume", ["0.50", "1.00"])
+async def test_row_of_a_part_is_no_end_while_a_list_omits_the_rest(volume: str) -> None:
+    hands = Hands()
+    position = a_position(volume=D(volume), **NAKED)  # a part of 1.00 lots may have been closed before it was found
+    rest = structs.replace(position, volume=D("0.50"))
+    part = a_row_of(rest, closed_at=position.opened_at - timedelta(seconds=1))
+    hands.broker.takes_edits = hands.broker.takes_closes = False
+    hands.broker.positions, hands.broker.rows = [position], [part] if volume == "0.50" else []
+
+    def omit_once(name: str) -> None:
+        if name == "close_position" and hands.broker.calls.count(name) == 1:
+            hands.broker.positions, hands.broker.rows = [], [part]
+        elif name == "closed_positions" and hands.broker.calls.count(name) == 1:
+            hands.broker.positions, hands.broker.takes_closes = [rest], True
+
+    hands.broker.before = omit_once
+    seen = await protected(hands, position)
+    assert isinstance(seen, ClosedPosition) and seen.volume == D("1.00")
+    assert hands.broker.positions == [] and writes(hands).count("close_position") == 2
 
 
 async def test_position_that_is_closed_by_somebody_meanwhile_is_told_with_its_end() -> None:

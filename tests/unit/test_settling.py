@@ -280,6 +280,21 @@ async def test_accepted_position_closed_with_less_than_planned_is_taken_after_th
     assert hands.clock.monotonic() - start_s >= QUIET_S
 
 
+@pytest.mark.parametrize("is_named", [True, False])
+async def test_row_of_a_part_is_no_end_while_a_list_omits_the_rest(is_named: bool) -> None:
+    hands = Hands()
+    order, position = an_order(hands), its_position(hands, volume=D("0.60"))
+    sl_price = None if is_named else position.sl_price  # without an id of the broker's, the stop proves a part ours
+    hands.broker.rows = [a_row_of(position, volume=D("0.40"), sl_price=sl_price)]
+    if is_named:  # the first look that counts is without it
+        hands.clock.advance(QUIET_S)
+    hands.on_wait = lambda n: setattr(hands.broker, "positions", [position])
+    outcome = await hands.settler().settle(
+        order, quiet_until_s=hands.clock.monotonic(), is_ours=hands.holds, accepted_id="P-9" if is_named else None
+    )
+    assert outcome == FoundOpen(position)
+
+
 # ── being stopped, losing the lease, sparing requests ───────────────────────
 
 
