@@ -131,14 +131,14 @@ class BrokerClient:
         counts once; parts of one position are rows of their own.
         """
         await self.instruments(float("inf"))
-        where, found = "/closed-positions", dict[tuple[str, str, ClosedPosition], None]()
+        where, found = "/closed-positions", dict[ClosedPosition, None]()
         for begin, end in reading.pieces(since, until):
             body = msgspec.json.encode({"from": clocks.iso(begin), "to": clocks.iso(end)})
             said = await self._read("POST", where, raw.Operations, body)
             for one in said.operations:
                 row = reading.made(where, wire.closed_position, one, self._listing.our_name(one.symbol))
-                found[str(one.uid), str(one.closing_order_id), row] = None
-        return tuple(sorted((row for _, _, row in found), key=lambda row: row.closed_at))
+                found[row] = None
+        return tuple(sorted(found, key=lambda row: row.closed_at))
 
     async def candles(self, symbol: str, interval: Interval, since: datetime, until: datetime) -> tuple[Candle, ...]:
         """Return finished bars, oldest first. A bar that has not ended by our clock is dropped.

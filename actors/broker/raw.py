@@ -157,6 +157,14 @@ class Closed(Said, frozen=True):
     closing_order_id: str | int = field(name="closingOrderID", default="")
 
 
+def row_id(uid: str | int, closing_order_id: str | int) -> str:
+    """Return what the broker tells the rows of one position apart by; empty where it says nothing.
+
+    Whether a uid is the row's or the position's is not documented: it alone makes no two rows one.
+    """
+    return " ".join(filter(None, (str(uid), str(closing_order_id))))
+
+
 class Operations(Said, frozen=True):
     operations: tuple[Closed, ...]
 

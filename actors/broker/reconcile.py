@@ -169,12 +169,10 @@ def _is_closed_match(row: ClosedPosition, wanted: Fingerprint) -> bool:
 
 
 def whole(rows: Sequence[ClosedPosition]) -> list[ClosedPosition]:
-    """Return one row a position: equal rows count once, parts closed at different times are added up."""
+    """Return one row a position: the same row twice counts once, parts are added up."""
     parts: dict[str, list[ClosedPosition]] = {}
-    for row in rows:
-        known = parts.setdefault(row.id, [])
-        if not any((row.closed_at, row.volume) == (part.closed_at, part.volume) for part in known):
-            known.append(row)
+    for row in {row.key: row for row in rows}.values():
+        parts.setdefault(row.id, []).append(row)
     return [_added_up(sorted(known, key=lambda part: part.closed_at)) for known in parts.values()]
 
 

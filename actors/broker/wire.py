@@ -116,8 +116,8 @@ class PendingOrder(Struct, frozen=True, kw_only=True):
 class ClosedPosition(Struct, frozen=True, kw_only=True):
     """One row of the history: a close of a position, in whole or in part.
 
-    `id` is the position's, the same in the rows of its parts; `reason` is the broker's word (paper: SL, TP, MANUAL,
-    STOP_OUT).
+    `id` is the position's, the same in the rows of its parts; `row_id` is uid and closing order, as far as the broker
+    says them; `reason` is the broker's word (paper: SL, TP, MANUAL, STOP_OUT).
     """
 
     id: str
@@ -137,6 +137,12 @@ class ClosedPosition(Struct, frozen=True, kw_only=True):
     sl_price: Decimal | None = None  # None: the row does not say, or there was none
     tp_price: Decimal | None = None
     comment: str = ""
+    row_id: str = ""
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Return what makes it one row: rows of one key count once. Two fills may differ in `row_id` only."""
+        return self.id, self.row_id, self.closed_at, self.volume, self.net_profit_cents
 
 
 class Candle(Struct, frozen=True, kw_only=True):
@@ -306,6 +312,7 @@ def closed_position(said: raw.Closed, symbol: str) -> ClosedPosition:
         reason=said.close_reason,
         sl_price=optional_price(said.stop_loss, "stopLoss"),
         tp_price=optional_price(said.take_profit, "takeProfit"),
+        row_id=raw.row_id(said.uid, said.closing_order_id),
     )
 
 
@@ -315,10 +322,8 @@ def candle(said: raw.Candle) -> Candle:
     for name, price in (("open", said.open), ("close", said.close)):
         if not low <= positive(price, name) <= high:
             raise ValueError(f"{name} was {price}, outside of low {low} to high {high}")
-    return Candle(
-        at=moment(said.time, "time"), open=said.open, high=high, low=low, close=said.close,
-        volume=finite(said.volume, "volume"),
-    )  # fmt: skip
+    at, volume = moment(said.time, "time"), finite(said.volume, "volume")
+    return Candle(at=at, open=said.open, high=high, low=low, close=said.close, volume=volume)
 
 
 def open_request(order: OpenRequest) -> bytes:

@@ -8,7 +8,7 @@ the higher one counts, which makes for the higher floor. Source: docs/decisions.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from datetime import datetime
 from itertools import groupby
 from typing import Literal, Protocol
@@ -20,7 +20,7 @@ class ClosedRow(Protocol):
     """What is needed of a row of the broker's history. `commission_cents` is negative when it costs."""
 
     @property
-    def id(self) -> str: ...
+    def key(self) -> Hashable: ...
     @property
     def opened_at(self) -> datetime: ...
     @property
@@ -147,5 +147,5 @@ def realised_cents(closed: Iterable[ClosedRow], starts_at: datetime) -> int:
 
 
 def distinct(closed: Iterable[ClosedRow]) -> tuple[ClosedRow, ...]:
-    """Return each row once: partial closes share the position's id, doubled rows share everything."""
-    return tuple({(row.id, row.closed_at, row.net_profit_cents): row for row in closed}.values())
+    """Return each row once: partial closes share the position's id, doubled rows share everything of their key."""
+    return tuple({row.key: row for row in closed}.values())

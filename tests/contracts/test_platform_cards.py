@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.broker import reading, wire
+from actors.broker import reading, reconcile, wire
 from actors.broker.errors import NotSent, Refused, Transient, Unauthorised, UnknownOutcome, Unreadable
 from tests.kit import cards, paper, scripted
 from tests.kit.cards import HELD, READS, WAITING, WRITES, Card, WriteCard
@@ -221,7 +221,10 @@ async def test_a_repeated_row_counts_once_and_two_equal_parts_of_a_position_twic
     part, other_part = an_operation(), an_operation(uid="9b1e", closingOrderID="W4713")
     async with scene() as (server, client, _):
         server.on("/closed-positions", reply(200, {"operations": [part, other_part, part]}))
-        assert [row.id for row in await client.closed_positions(cards.SINCE, cards.UNTIL)] == ["W4711", "W4711"]
+        rows = await client.closed_positions(cards.SINCE, cards.UNTIL)
+        assert [row.id for row in rows] == ["W4711", "W4711"]
+        (whole,) = reconcile.whole(rows)
+        assert (whole.volume, whole.net_profit_cents) == (2 * rows[0].volume, 2 * rows[0].net_profit_cents)
 
 
 async def test_a_piece_that_fails_makes_no_history() -> None:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 import pytest
 
-from actors.broker import wire
+from actors.broker import reconcile, wire
 from actors.broker.errors import (
     Blocked,
     KeyConflict,
@@ -32,7 +32,7 @@ from tests.kit.scripted import HANG, NESTED, RESET, reply, trader_scene
 from tests.kit.trader_cards import HELD, OPEN, READS, WAITING, WRITES, Card, WriteCard, problem
 
 D = Decimal
-WORDS = {"id", "symbol", "currency", "closingOrderId", "login", "comment"}
+WORDS = {"id", "uid", "symbol", "currency", "closingOrderId", "login", "comment"}
 
 each_read = pytest.mark.parametrize("card", READS.values(), ids=READS)
 each_write = pytest.mark.parametrize("card", WRITES.values(), ids=WRITES)
@@ -159,6 +159,16 @@ async def test_history_that_may_be_cut_off_is_asked_for_again_in_halves() -> Non
         assert whole["limit"] == str(HISTORY_ROWS_MAX)
         assert (left["from"], right["from"]) == (whole["from"], str(int(left["to"]) - 1))
         assert right["to"] == whole["to"]
+
+
+@pytest.mark.parametrize("told_apart_by", [{"uid": "9b1e"}, {"closingOrderId": "W4713"}])
+async def test_two_equal_parts_of_a_position_count_twice_and_a_repeated_row_once(told_apart_by: dict[str, str]) -> None:
+    async with trader_scene() as (server, client, _):
+        rows = [trader.ROW, trader.ROW | told_apart_by, trader.ROW]
+        server.on("/v1/closed-positions", reply(200, {"closedPositions": rows}))
+        found = await client.closed_positions(cards.SINCE, cards.UNTIL)
+        (whole,) = reconcile.whole(found)
+        assert (len(found), whole.volume) == (2, 2 * found[0].volume)
 
 
 async def test_history_without_end_is_no_history() -> None:

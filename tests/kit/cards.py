@@ -135,7 +135,7 @@ READS = {
         (wire.ClosedPosition(
             id="W4711", symbol="EURUSD", broker_symbol="EURUSD.", side="BUY", volume=D("0.1"), open_price=D("1.1001"),
             close_price=D("1.09"), opened_at=OPENED, closed_at=CLOSED_AT, net_profit_cents=-10_160,
-            profit_cents=-10_100, swap_cents=-10, commission_cents=-50, reason="SL",
+            profit_cents=-10_100, swap_cents=-10, commission_cents=-50, reason="SL", row_id="9b1d W4712",
         ),),
         wire.ClosedPosition,
     ),

@@ -37,7 +37,7 @@ ORDER = {
     "slPrice": "1.13000", "tpPrice": None, "comment": None, "creationTime": OPENED_MS,
 }  # fmt: skip
 ROW = {
-    "id": "W4711", "closingOrderId": "W4712", "symbol": "EURUSD.", "volume": "0.10", "side": "BUY",
+    "id": "W4711", "uid": "9b1d", "closingOrderId": "W4712", "symbol": "EURUSD.", "volume": "0.10", "side": "BUY",
     "openTime": OPENED_MS, "closeTime": OPENED_MS + 3_600_000, "openPrice": "1.10010", "closePrice": "1.09000",
     "profit": "-101.00", "netProfit": "-101.60", "swap": -0.1, "commission": "-0.50", "closeReason": "SL",
     "comment": "0123456789abcdef",

@@ -11,7 +11,7 @@ import pytest
 from actors.compliance import ledger, marks
 from bus.clock import iso
 from bus.records import AccountMark
-from tests.kit.compliance import ACCOUNT_ID, DAY_STARTS, NOW, a_day, a_position, a_row
+from tests.kit.compliance import ACCOUNT_ID, DAY_STARTS, NOW, D, a_day, a_position, a_row
 from tests.kit.days import NEW_YORK, rules_with
 
 HOUR = timedelta(hours=1)
@@ -135,6 +135,14 @@ def test_row_that_comes_twice_counts_once_but_partial_closes_count_each() -> Non
     assert start(5_010_000, closed=(row, again)) == 5_000_000
     assert start(5_020_000, closed=(row, other_half)) == 5_000_000
     assert ledger.realised_cents((row, again, other_half), DAY_STARTS) == 20_000
+
+
+def test_two_equal_fills_of_one_moment_count_both_and_explain_the_balance() -> None:
+    fill, other_fill = (a_row(volume=D("0.50"), net_profit_cents=-12_850, row_id=uid) for uid in ("u1", "u2"))
+    rows = (fill, other_fill, msgspec.structs.replace(fill))
+    assert ledger.realised_cents(rows, DAY_STARTS) == -25_700
+    assert unexplained(5_000_000 - 25_700, closed=rows) == 0
+    assert start(5_000_000 - 25_700, closed=rows) == 5_000_000
 
 
 def test_commission_booked_at_the_opening_counts_once() -> None:

@@ -52,6 +52,13 @@ def test_row_that_comes_twice_counts_once() -> None:
     assert found.net_profit_cents == 49_500
 
 
+def test_two_equal_fills_of_one_moment_count_both() -> None:
+    fill = a_row(volume=D("0.50"), net_profit_cents=-12_850, row_id="u1")
+    found = result(fill, a_row(volume=D("0.50"), net_profit_cents=-12_850, row_id="u2"), fill)
+    assert isinstance(found, PositionResult)
+    assert found.net_profit_cents == -25_700
+
+
 def test_broker_without_a_reason_is_quoted_as_such() -> None:
     found = result(a_row(reason=""), volume=None)
     assert isinstance(found, PositionResult)

@@ -213,6 +213,12 @@ def test_a_position_closed_in_two_parts_is_found_as_one_row_with_their_sum() -> 
     assert (found.row.volume, found.row.net_profit_cents, found.row.reason) == (Decimal("0.10"), -1_100, "TP")
 
 
+def test_two_equal_fills_of_one_moment_count_twice_and_a_repeated_row_once() -> None:
+    fill, other_fill = (a_row(volume=Decimal("0.50"), net_profit_cents=-12_850, row_id=uid) for uid in ("u1", "u2"))
+    (found,) = reconcile.whole((fill, other_fill, msgspec.structs.replace(fill)))
+    assert (found.volume, found.net_profit_cents) == (Decimal("1.00"), -25_700)
+
+
 def test_two_unresolved_orders_that_differ_in_the_last_digit_find_their_own() -> None:
     first, second = an_order(), an_order(sl_price=Decimal("1.08999"))
     seen = (a_position("p1"), a_position("p2", sl_price=Decimal("1.08999")))

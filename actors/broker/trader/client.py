@@ -141,7 +141,7 @@ class TraderClient:
             Unreadable: more rows than `HISTORY_REQUESTS_MAX` requests bring, or as any read.
         """
         await self.instruments(float("inf"))
-        where, found = self._paths.closed_positions, dict[tuple[str, ClosedPosition], None]()
+        where, found = self._paths.closed_positions, dict[ClosedPosition, None]()
         left, asked = deque(reading.pieces(since, until)), 0
         while left:
             begin, end = left.popleft()
@@ -158,8 +158,8 @@ class TraderClient:
                 continue
             for one in rows:
                 row = reading.made(where, raw.closed_position, one, self._listing.our_name(one.symbol))
-                found[str(one.closing_order_id), row] = None
-        return tuple(sorted((row for _, row in found), key=lambda row: row.closed_at))
+                found[row] = None
+        return tuple(sorted(found, key=lambda row: row.closed_at))
 
     async def candles(self, symbol: str, interval: Interval, since: datetime, until: datetime) -> tuple[Candle, ...]:
         """Return finished bars, oldest first. A bar that has not ended by our clock is dropped.

@@ -80,6 +80,7 @@ class ClosedRow(Said, frozen=True):
     close_reason: str = ""
     stop_loss: Decimal | None = field(name="slPrice", default=None)
     take_profit: Decimal | None = field(name="tpPrice", default=None)
+    uid: str | int = ""
     closing_order_id: str | int = ""
     comment: str | None = None
 
@@ -177,6 +178,7 @@ def closed_position(said: ClosedRow, symbol: str) -> ClosedPosition:
         sl_price=wire.optional_price(said.stop_loss, "slPrice"),
         tp_price=wire.optional_price(said.take_profit, "tpPrice"),
         comment=said.comment or "",
+        row_id=raw.row_id(said.uid, said.closing_order_id),
     )
 
 
