@@ -87,7 +87,9 @@ class Desk:
         self._look_s = settings.executor.look_interval_s
         self._record = Recorder(ask, answer_s=settings.bus.dead_s)
         self._settler = Settler(client, reader, clock, sleep, look_interval_s=self._look_s)
-        self._protector = Protector(client, clock, sleep, look_interval_s=self._look_s)
+        self._protector = Protector(
+            client, clock, sleep, look_interval_s=self._look_s, quiet_s=settings.executor.quiet_s
+        )
         self._boot = boot
         self._sender = Sender(client, clock)
         self._repeater = Repeater(
@@ -304,7 +306,13 @@ class Desk:
         wait_s = self._look_s
         while True:
             try:
-                seen = await self._protector.protect(position, plan, is_ours=lambda: self._holds(work))
+                seen = await self._protector.protect(
+                    position,
+                    plan,
+                    is_ours=lambda: self._holds(work),
+                    halt=self._record.halted,
+                    lost=lambda reason: self._record.unclear(work, reason),
+                )
             except Unprotected as error:
                 await self._record.halted(str(error))
             else:

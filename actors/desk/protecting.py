@@ -2,6 +2,7 @@
 
 A broker may ignore the stop of an order without a word. A naked position is worse than none. What is not seen, because
 the broker does not answer or a list lags, is waited for: only a position that is seen without its stop is closed.
+When either lasts, people are told, and it goes on.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ EDITS_MAX = 3  # that reached the broker and were seen to have no effect
 CLOSES_MAX = 5
 STOP_SLACK = Decimal("0.02")
 UNSEEN_WAIT_S_MAX = 30.0
+LOST_WAIT_S_MAX = 300.0  # once people were told: looks for ever must not use up the day's requests
+NAKED_S_MAX = 60.0  # last seen without its stop for as long: trading is halted
 
+Tell = Callable[[str], Awaitable[object]]
 Seen = Position | ClosedPosition | None  # None: the broker shows it nowhere, or was not reached
 
 
@@ -43,14 +47,39 @@ class _Case:
     position: Position
     plan: OrderPlan
     lots: Decimal  # the most it was seen to hold
+    naked_since_s: float | None  # monotonic; None: last seen with its stop
     misses: int = 0  # looks in a row that were answered and did not show it open
+    missing_since_s: float = 0.0  # monotonic: when the first of them began
+    missing_s: float = 0.0  # from there to the newest of them that showed no end of it either
+    lots_closed: Decimal = Decimal(0)
+    is_told_lost: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return which position it is, for people."""
+        return f"position {self.position.id} ({self.position.side} {self.position.volume} {self.position.symbol})"
+
+    def seen(self, now: Position, at_s: float) -> None:
+        """Note that a look shows it open."""
+        self.lots, self.misses, self.missing_s = max(self.lots, now.volume), 0, 0.0
+        if has_stop(now, self.plan):
+            self.naked_since_s = None
+        elif self.naked_since_s is None:
+            self.naked_since_s = at_s
+
+    def missed(self, ended: ClosedPosition | None, at_s: float) -> None:
+        """Note that a look which began then does not show it open, and has this much of it in the history."""
+        self.missing_since_s = self.missing_since_s if self.misses else at_s
+        self.misses, self.missing_s = self.misses + 1, at_s - self.missing_since_s
+        self.lots_closed = ended.volume if ended is not None else Decimal(0)
 
 
 class Protector:
     """Puts the planned stop on a position, or ends the position.
 
-    `pause` is the wait before a read-back. Unlike `sleep` it is not cut short by a stop of the process: a read-back
-    that comes too early would take a stop that was just set for one that is missing.
+    What is shown nowhere for `quiet_s` is lost. `pause` is the wait before a read-back. Unlike `sleep` it is not cut
+    short by a stop of the process: a read-back that comes too early would take a stop that was just set for one that is
+    missing.
     """
 
     def __init__(
@@ -60,24 +89,31 @@ class Protector:
         sleep: Callable[[float], Awaitable[bool]],
         *,
         look_interval_s: float,
+        quiet_s: float,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._client = client
         self._clock = clock
         self._sleep = sleep
         self._look_interval_s = look_interval_s
+        self._quiet_s = quiet_s
         self._pause = pause
 
-    async def protect(self, position: Position, plan: OrderPlan, *, is_ours: Callable[[], bool]) -> Seen:
+    async def protect(
+        self, position: Position, plan: OrderPlan, *, is_ours: Callable[[], bool], halt: Tell, lost: Tell
+    ) -> Seen:
         """Return the position as it is once its stop is there, or the row of its end.
 
         None: we were asked to stop, or `is_ours` says that the lease is gone; then nothing more is written.
         A target that is missing is set once; without it the position is only less good, never dangerous.
+        `halt` is told that the stop has been missing for long, `lost` that only the operator can tell what became of
+        the position. Either way we go on: it may come back, and without its stop.
 
         Raises:
             Unprotected: the position is there without its stop, and neither setting it nor closing worked.
         """
-        case = _Case(position, plan, position.volume)
+        began_s = self._clock.monotonic()
+        case = _Case(position, plan, position.volume, None if has_stop(position, plan) else began_s)
         now: Seen = position
         edits = closes = 0
         is_target_tried, wait_s = False, self._look_interval_s
@@ -91,10 +127,12 @@ class Protector:
                 return now
             if not is_ours():
                 return None
+            await self._tell(case, halt, lost)
             if now is None:
+                wait_s = min(wait_s, self._wait_s_max(case))
                 if await self._sleep(wait_s):
                     return None
-                wait_s = min(2 * wait_s, max(UNSEEN_WAIT_S_MAX, self._look_interval_s))
+                wait_s *= 2
                 now = await self._read(case)
             elif has_stop(now, plan):
                 is_target_tried = True
@@ -106,8 +144,24 @@ class Protector:
                 now = await self._close(case, now)
                 closes += now is not None
             else:
-                what = f"{position.side} {position.volume} {position.symbol}"
-                raise Unprotected(f"position {position.id} ({what}) has no stop, takes none and cannot be closed")
+                raise Unprotected(f"{case.name} has no stop, takes none and cannot be closed")
+
+    async def _tell(self, case: _Case, halt: Tell, lost: Tell) -> None:
+        """Tell people of what lasts; of the missing stop again after as long, should the halt have been lifted."""
+        now_s = self._clock.monotonic()
+        if case.missing_s >= self._quiet_s and not case.is_told_lost:
+            case.is_told_lost, case.naked_since_s = True, None  # what is seen later counts anew
+            history = f"the history has {case.lots_closed} of its {case.lots} lots"
+            await lost(f"{case.name} is not open for {case.missing_s:.0f} s, and {history}")
+        looked_s = case.missing_since_s + case.missing_s
+        if case.naked_since_s is None or (case.misses and now_s - looked_s < NAKED_S_MAX):
+            return  # while looks are answered and do not show it, it may be lost, but naked is only what is there
+        if now_s - case.naked_since_s >= NAKED_S_MAX:
+            case.naked_since_s = now_s
+            await halt(f"{case.name} is without its stop: for {NAKED_S_MAX:g} s it could be neither set nor closed")
+
+    def _wait_s_max(self, case: _Case) -> float:
+        return max(LOST_WAIT_S_MAX if case.missing_s >= self._quiet_s else UNSEEN_WAIT_S_MAX, self._look_interval_s)
 
     async def _set_stop(self, case: _Case, position: Position, plan: OrderPlan) -> Seen:
         found = position.sl_price or "none"
@@ -146,11 +200,11 @@ class Protector:
 
     async def _read(self, case: _Case) -> Seen:
         """Return the position as the broker shows it now; None when it shows no whole one or does not answer."""
-        position, now = case.position, self._clock.now()
+        position, now, began_s = case.position, self._clock.now(), self._clock.monotonic()
         try:
             for seen in await self._client.open_positions():
                 if seen.id == position.id:
-                    case.lots, case.misses = max(case.lots, seen.volume), 0
+                    case.seen(seen, began_s)
                     return seen
             margin = timedelta(seconds=HISTORY_MARGIN_S)
             until = max(now, position.opened_at) + margin
@@ -158,8 +212,8 @@ class Protector:
         except BrokerError as error:
             logger.warning("Reading position {} back failed: {}", position.id, error)
             return None
-        case.misses += 1
         ended = next(iter(reconcile.whole([row for row in rows if row.id == position.id])), None)
+        case.missed(ended, began_s)
         # A part may have been closed before it was found: less than planned is no end on the word of a single look.
         lots = case.lots if case.misses >= LOOKS_MIN else max(case.lots, case.plan.volume)
         if ended is not None and reconcile.is_part(ended, lots):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from actors.broker.client import BrokerClient
-from actors.broker.errors import Refused, UnknownOutcome
+from actors.broker.errors import NotSent, Refused, UnknownOutcome
 from actors.broker.wire import OpenRequest
 from bus import messages
 from bus.vocabulary import Outcome
@@ -379,6 +379,38 @@ async def test_position_that_takes_neither_stop_nor_close_halts_and_is_tried_for
         work = await bench.place()
         assert "has no stop, takes none and cannot be closed" in bench.halts()[0]
         assert_one(bench, work, "closed")  # in the second round
+
+
+@over_both_apis
+async def test_position_whose_stop_cannot_be_sent_halts_and_gets_it_when_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with execution.a_bench(tmp_path) as bench:
+        await bench.broker.fault("ignore_stop")
+        edit = bench.client.edit_position
+
+        async def until_halted(*args: Any) -> None:
+            if not bench.halts():
+                raise NotSent("no connection")
+            await edit(*args)
+
+        monkeypatch.setattr(bench.client, "edit_position", until_halted)
+        assert_one(bench, await bench.place(), "opened")
+        assert "is without its stop" in bench.halts()[0] and len(bench.halts()) == 1
+
+
+@over_both_apis
+async def test_position_that_vanishes_after_an_edit_is_the_operators_and_is_closed_when_it_comes_back(
+    tmp_path: Path,
+) -> None:
+    async with execution.a_bench(tmp_path) as bench:
+        await bench.broker.fault("naked")
+        await bench.broker.fault("positions_vanish", skip=3, times=30)
+        work = await bench.place()
+        (halt,) = bench.halts()
+        assert halt.startswith(f"order of intent {work.intent.id} is ambiguous: position")
+        assert_one(bench, work, "closed")
+        assert bench.broker.venue.book.holdings == ()
 
 
 @over_both_apis

@@ -134,6 +134,8 @@ class Hands:
     is_ours: bool = True
     on_wait: Callable[[int], None] = lambda n: None  # called with the number of the wait, before it ends
     waits_max: int = 500
+    halts: list[str] = field(default_factory=list)  # why the protector halted
+    lost: list[str] = field(default_factory=list)  # what it left to the operator
 
     async def sleep(self, seconds: float) -> bool:
         self.waits_s.append(seconds)
@@ -155,7 +157,15 @@ class Hands:
 
     def protector(self, look_interval_s: float = 2.0) -> Protector:
         client = cast(BrokerClient, self.broker)
-        return Protector(client, self.clock, self.sleep, look_interval_s=look_interval_s, pause=self.pause)
+        return Protector(
+            client, self.clock, self.sleep, look_interval_s=look_interval_s, quiet_s=60.0, pause=self.pause
+        )
+
+    async def note_halt(self, reason: str) -> None:
+        self.halts.append(reason)
+
+    async def note_lost(self, reason: str) -> None:
+        self.lost.append(reason)
 
 
 # ── the bench ───────────────────────────────────────────────────────────────

@@ -23,7 +23,9 @@ async def protected(
 ) -> Position | ClosedPosition | None:
     if not hands.broker.positions and not hands.broker.rows:
         hands.broker.positions = [position]
-    return await hands.protector().protect(position, plan or a_plan(), is_ours=hands.holds)
+    return await hands.protector().protect(
+        position, plan or a_plan(), is_ours=hands.holds, halt=hands.note_halt, lost=hands.note_lost
+    )
 
 
 def failing(hands: Hands, error: BrokerError, *names: str, times: int = 10_000) -> None:
@@ -224,6 +226,80 @@ async def test_position_that_takes_neither_stop_nor_close_is_told_after_a_limit(
     with pytest.raises(Unprotected, match=r"P-1 \(BUY 1.00 EURUSD\) has no stop"):
         await protected(hands, a_position(**NAKED))
     assert writes(hands) == ["edit_position"] * EDITS_MAX + ["close_position"] * CLOSES_MAX
+
+
+# ── what lasts is told ──────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("failing_call", ["edit_position", "open_positions"])
+async def test_position_that_is_without_its_stop_for_long_halts_once_a_minute_and_is_tried_on(
+    failing_call: str,
+) -> None:
+    hands, halted_at_s = Hands(), list[float]()
+    start_s = hands.clock.monotonic()
+    error = NotSent("PILOT_READONLY is set") if failing_call == "edit_position" else Transient("no connection")
+    failing(hands, error, failing_call, times=12)
+    hands.on_wait = lambda n: halted_at_s.extend([hands.clock.monotonic() - start_s] * (len(hands.halts) == 1))
+    seen = await protected(hands, a_position(**NAKED))
+    assert isinstance(seen, Position) and has_stop(seen, a_plan())
+    assert 60 <= halted_at_s[0] < 60 + 2 * 30  # by the wait after it
+    beginnings = {reason.partition(":")[0] for reason in hands.halts}
+    assert beginnings == {"position P-1 (BUY 1.00 EURUSD) is without its stop"}, "the same halt, which stands once"
+    assert hands.lost == []
+
+
+async def test_broker_that_is_away_after_a_list_without_the_position_is_told_too() -> None:
+    hands, position = Hands(), a_position(**NAKED)
+    hands.broker.positions = [position]
+
+    def omit_once_and_be_away(name: str) -> None:
+        if name == "edit_position":
+            hands.broker.positions = [] if hands.broker.calls.count(name) == 1 else [position]
+        elif name == "open_positions" and 1 < hands.broker.calls.count(name) < 20:
+            hands.broker.positions = [position]
+            raise Transient("no connection")
+
+    hands.broker.before = omit_once_and_be_away
+    assert isinstance(await protected(hands, position), Position)
+    assert hands.halts and hands.lost == []
+
+
+async def test_short_trouble_with_the_stop_and_trouble_with_the_target_halt_nothing() -> None:
+    hands = Hands()
+    failing(hands, NotSent("no connection"), "edit_position", times=4)
+    assert isinstance(await protected(hands, a_position(**NAKED)), Position)
+    hands = Hands()
+    failing(hands, Transient("no connection"), "open_positions", times=12)
+    assert isinstance(await protected(hands, a_position(tp_price=None)), Position)
+    assert hands.halts == hands.lost == []
+
+
+@pytest.mark.parametrize("lots_closed", ["0", "0.40"])
+async def test_position_that_is_shown_nowhere_is_left_to_the_operator_and_protected_when_it_comes_back(
+    lots_closed: str,
+) -> None:
+    hands = Hands()
+    position, told_at_s, start_s = a_position(**NAKED), list[float](), hands.clock.monotonic()
+    part = [a_row_of(position, volume=D(lots_closed))] if D(lots_closed) else []
+    hands.broker.positions = [position]
+
+    def vanish(name: str) -> None:
+        if name == "edit_position" and hands.broker.calls.count(name) == 1:
+            hands.broker.positions, hands.broker.rows = [], part
+
+    def come_back(n: int) -> None:
+        if hands.lost and not told_at_s:
+            told_at_s.append(hands.clock.monotonic() - start_s)
+        if n == 20:
+            hands.broker.positions = [position]
+
+    hands.broker.before, hands.on_wait = vanish, come_back
+    seen = await protected(hands, position)
+    assert isinstance(seen, Position) and has_stop(seen, a_plan())
+    assert len(hands.lost) == 1 and f"the history has {lots_closed} of its 1.00 lots" in hands.lost[0]
+    assert 60 <= told_at_s[0] < 60 + 3 * 30
+    assert max(hands.waits_s) == 300.0, "looks for ever must not use up the day's requests"
+    assert hands.halts == []
 
 
 # ── the target ──────────────────────────────────────────────────────────────
