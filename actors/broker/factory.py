@@ -20,7 +20,7 @@ def account(broker: settings.Broker, secret: str, clock: Clock, budget: Budget) 
     """Return the account of these settings, over their API. `secret` is the password, or the Trader API's token.
 
     Raises:
-        config.load.ConfigError: PILOT_READONLY is neither 0 nor 1.
+        config.load.ConfigError: PILOT_READONLY is neither 0 nor 1, or the token cannot stand in a header.
     """
     return _client(broker)(broker, secret, clock, budget)
 

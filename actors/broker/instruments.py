@@ -39,7 +39,7 @@ def by_our_symbol(rows: Iterable[msgspec.Raw]) -> tuple[dict[str, Instrument], t
     for row in rows:
         try:
             made = _instrument(msgspec.json.decode(row, type=raw.Instrument, strict=False))
-        except ValueError as error:  # msgspec's errors are ValueErrors, too
+        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors, too
             left_out.append(f"{_name_of(row)}: {error}")
             continue
         if made.symbol in found and found[made.symbol].broker_symbol != made.broker_symbol:
@@ -53,7 +53,7 @@ def _hours(said: msgspec.Raw) -> tuple[Hours, ...] | None:
     """Return the week's sessions, or None when they are not said or make no sense."""
     try:
         rows = msgspec.json.decode(said, type=tuple[raw.Hours, ...] | None, strict=False)
-    except msgspec.DecodeError:
+    except raw.UNDECODABLE:
         return None
     if not rows:
         return None
@@ -72,7 +72,7 @@ def _hours(said: msgspec.Raw) -> tuple[Hours, ...] | None:
 def _name_of(row: msgspec.Raw) -> str:
     try:
         return msgspec.json.decode(row, type=raw.Named).symbol
-    except msgspec.DecodeError:
+    except raw.UNDECODABLE:
         return "a row without a symbol"
 
 

@@ -7,9 +7,15 @@ Source of the shapes: the Platform API as documented by Match-Trader and seen in
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
+import msgspec
 from msgspec import Raw, Struct, field
+
+# What decoding somebody's bytes can raise; ValidationError is a DecodeError. Brackets within brackets go too deep.
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+HEADER_VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")  # printable ASCII, no blank at either end
 
 
 class Said(Struct, frozen=True, kw_only=True, rename="camel"):

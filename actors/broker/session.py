@@ -116,6 +116,7 @@ class Session:
                 said = transport.decode(answer, raw.Refreshed, REFRESH_PATH) if answer.body.strip() else raw.Refreshed()
                 listed = said.accounts or said.trading_accounts
                 trading_token = self._pinned(listed).trading_api_token if listed else self._headers["Auth-trading-api"]
+                _check(*filter(None, (said.token, trading_token)), where=REFRESH_PATH)
             except BudgetSpent:
                 raise
             except (Unauthorised, Refused, Blocked, Unreadable, Transient) as error:
@@ -191,6 +192,7 @@ class Session:
             ) from error
         said = transport.decode(answer, raw.Login, f"POST {path}")
         account = self._pinned(said.accounts or said.trading_accounts)
+        _check(said.token, account.trading_api_token, where=f"POST {path}")
         self._take(account.trading_api_token, {"co-auth": said.token} | self._line.cookies())
         self._prefix = f"/mtr-api/{account.offer.system.uuid}"
         # Counted from before the request: the token is never older than we think.
@@ -213,3 +215,9 @@ class Session:
         raise Unauthorised(
             f"broker.account_id {self._broker.account_id!r} is not among the accounts of this login: {known}"
         )
+
+
+def _check(*tokens: str, where: str) -> None:
+    """Raise Unreadable when one of them cannot stand in a header: every later request would fail with it."""
+    if not all(raw.HEADER_VALUE.fullmatch(token) for token in tokens):
+        raise Unreadable(f"{where}: a token that is no printable ASCII")

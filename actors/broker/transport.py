@@ -7,6 +7,7 @@ settings from the environment: the way to the account is the one in the settings
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import ssl
 import sys
@@ -40,7 +41,6 @@ QUOTED_CHARS = 80
 RETRY_AFTER_S_MAX = 3_600.0
 REHEARSALS = 12  # Python makes its short cuts for what has run eight times
 REHEARSED = [(b"Content-Type", b"application/json"), (b"Content-Length", b"2"), (b"Set-Cookie", b"a=b; Path=/")]
-NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
 T = TypeVar("T")
 
@@ -135,6 +135,13 @@ class TooLarge(httpx.TransportError):
     """The body was longer than we read."""
 
 
+class Unbuilt(httpx.TransportError):
+    """The request has text that no header can carry. Nothing was sent: it was never made."""
+
+
+NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, Unbuilt)
+
+
 class Transport:
     """The connection to one broker. Reads share connections, a write always opens its own.
 
@@ -183,8 +190,9 @@ class Transport:
         self._reads.cookies.clear()
 
     def cookies(self) -> dict[str, str]:
-        """Return the cookies the broker set. Secrets: never log them."""
-        return {cookie.name: cookie.value or "" for cookie in self._reads.cookies.jar}
+        """Return the cookies the broker set, but those that no header can carry. Secrets: never log them."""
+        found = {cookie.name: cookie.value or "" for cookie in self._reads.cookies.jar}
+        return {name: value for name, value in found.items() if raw.HEADER_VALUE.fullmatch(f"{name}={value}")}
 
     async def read(
         self,
@@ -207,7 +215,7 @@ class Transport:
         failpoints.reach("broker.before_read")  # one HTTP request that changes nothing (executor and monitor)
         try:
             answer = await self._exchange(self._reads, method, path, headers, body)
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, TimeoutError) as error:
             raise Transient(f"{method} {path}: {self._named(error)}") from None
         failpoints.reach("broker.after_read")
         self.dated = answer.date
@@ -254,7 +262,7 @@ class Transport:
                 answer = await self._exchange(fresh, method, path, headers, body)
             except NOTHING_SENT as error:
                 raise NotSent(f"{where}: {self._named(error)}") from None
-            except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, TimeoutError) as error:
                 raise UnknownOutcome(f"{where}: {self._named(error)}") from None
         failpoints.reach("broker.after_write")
         return answer
@@ -276,9 +284,10 @@ class Transport:
             sent["Content-Type"] = "application/json"
         kind, outcome, began_s = ("read" if client is self._reads else "write"), "none", tallies.began_s()
         try:
+            request = _built(client, method, path, sent, body)
             async with (
                 asyncio.timeout(self._deadline_s),
-                client.stream(method, path, headers=sent, content=body) as response,
+                contextlib.aclosing(await client.send(request, stream=True)) as response,
             ):
                 received = bytearray()
                 async for chunk in response.aiter_raw():
@@ -303,13 +312,22 @@ class Transport:
         return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
+def _built(
+    client: httpx.AsyncClient, method: str, path: str, headers: dict[str, str], body: bytes | None
+) -> httpx.Request:
+    try:
+        return client.build_request(method, path, headers=headers, content=body)
+    except UnicodeError as error:  # its text quotes what may be a secret
+        raise Unbuilt("a header is not ASCII") from error
+
+
 def decode(answer: Answer, kind: type[T], where: str) -> T:
     """Return a read's body as `kind`. Raises Unreadable naming the field, or quoting what is no JSON."""
     try:
         return msgspec.json.decode(answer.body, type=kind, strict=False)
     except msgspec.ValidationError as error:
         raise Unreadable(f"{where}: {answer.masked(str(error))}; the body began with {answer.quoted()}") from error
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except raw.UNDECODABLE as error:
         raise Unreadable(
             f"{where}: expected JSON, found {answer.content_type or 'no type'}: {answer.quoted()}"
         ) from error
@@ -359,7 +377,7 @@ def _checked_write(answer: Answer, where: str) -> raw.Written:
         raise UnknownOutcome(f"{where}: {answer.status}, {answer.quoted()}")
     try:
         said = msgspec.json.decode(answer.body, type=raw.Written)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except raw.UNDECODABLE as error:
         raise UnknownOutcome(f"{where}: {answer.status}, expected JSON, found {answer.quoted()}") from error
     if said.status == "REJECTED" or answer.status == 400:
         if said.order_id or said.status == "OK":

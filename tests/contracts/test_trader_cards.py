@@ -25,6 +25,9 @@ from actors.broker.errors import (
     Unreadable,
 )
 from actors.broker.trader.client import HISTORY_ROWS_MAX, TraderClient
+from bus.clock import SystemClock
+from config import settings
+from config.load import ConfigError
 from tests.contracts.test_platform_cards import as_string, assert_as_promised, changed, with_more, without
 from tests.kit import cards, paper, scripted
 from tests.kit import trader_cards as trader
@@ -140,6 +143,14 @@ async def test_instruments_are_read_as_of_the_platform_api() -> None:
             await client.instruments(0.0)
 
 
+def test_token_that_no_header_can_carry_is_refused_at_the_start_and_not_shown() -> None:
+    broker = settings.Broker(base_url="https://x.example", account_id="7")
+    for token in ("", "t\u00f6ken-secret", "token-secret\n", " token-secret"):
+        with pytest.raises(ConfigError, match="printable ASCII") as caught:
+            TraderClient(broker, token, SystemClock(), paper.Counting())
+        assert "-secret" not in str(caught.value)
+
+
 # ── history and candles in pieces ───────────────────────────────────────────
 
 
@@ -213,6 +224,7 @@ async def test_write_says_its_numbers_exactly_and_takes_the_documented_success(c
         reply(202, {"status": "PENDING"}),
         reply(200, b""),
         reply(200, b"<html>", "text/html"),
+        reply(201, NESTED),
         reply(307, b"", Location="/v1/positions"),
         reply(400, b"<html>", "text/html"),
         reply(400, {"error": "bad"}),
@@ -232,7 +244,7 @@ async def test_write_says_its_numbers_exactly_and_takes_the_documented_success(c
         RESET,
         HANG,
     ],
-    ids=range(22),
+    ids=range(23),
 )
 async def test_answer_that_is_no_documented_refusal_leaves_the_write_unknown(card: WriteCard, answer: bytes) -> None:
     async with trader_scene() as (server, client, _):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from actors.broker.client import BrokerClient
-from actors.broker.errors import NotSent, Unauthorised
+from actors.broker.errors import NotSent, Unauthorised, Unreadable
 from tests.kit import paper, scripted
 from tests.kit.desk import Shifted
 from tests.kit.held_clock import HeldClock
@@ -53,6 +53,28 @@ async def test_refused_refresh_falls_back_to_one_login(scene: Scene, answer: byt
     await client.balance()
     await client.balance()
     assert counts(server) == (1, 2)
+
+
+async def test_cookie_that_no_header_can_carry_is_left_out() -> None:
+    async with scripted.scene() as (server, client, clock):
+        odd = "owner=J\u00fcrgen; Path=/\r\nSet-Cookie: rt=refresh; Path=/"
+        server.on("/mtr-login", reply(200, scripted.a_login(), Set_Cookie=odd))
+        server.on("/refresh-token", reply(200, b"", Set_Cookie=odd.replace("refresh", "next")))
+        server.on("/balance", reply(200, BALANCE))
+        await client.balance()
+        assert server.asked[-1].headers["cookie"] == "co-auth=cookie; rt=refresh"
+        clock.ahead_s = NEAR_S
+        await client.balance()
+        assert server.asked[-1].headers["cookie"] == "co-auth=cookie; rt=next"
+        assert counts(server) == (1, 1)
+
+
+async def test_token_that_no_header_can_carry_is_no_login() -> None:
+    async with scripted.scene() as (server, client, _):
+        server.on("/mtr-login", reply(200, scripted.a_login(token="t\u00f6ken")))
+        with pytest.raises(Unreadable, match="a token that is no printable ASCII"):
+            await client.balance()
+        assert server.count("/balance") == 0
 
 
 async def test_refresh_that_lists_other_accounts_only_is_not_taken(scene: Scene) -> None:

@@ -226,6 +226,7 @@ async def test_an_answer_that_drips_without_end_is_given_up_as_unknown() -> None
         (httpx.TooManyRedirects("x"), UnknownOutcome),
         (httpx.ProxyError("x"), UnknownOutcome),
         (TimeoutError(), UnknownOutcome),
+        (UnicodeError("x"), UnknownOutcome),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value.__name__,
 )
@@ -240,6 +241,17 @@ async def test_only_errors_of_connecting_mean_that_nothing_was_sent(
         monkeypatch.setattr(client._line, "_exchange", fail)
         with pytest.raises(known):
             await client.open_position(ORDER)
+
+
+async def test_a_header_that_cannot_be_made_is_certainly_not_sent_and_a_read_may_be_tried_again() -> None:
+    async with scene() as (server, client, _clock):
+        await client.login()
+        client._session._headers["Cookie"] = "owner=J\u00fcrgen"
+        with pytest.raises(NotSent, match="a header is not ASCII"):
+            await client.open_position(ORDER)
+        with pytest.raises(Transient, match="a header is not ASCII"):
+            await client.balance()
+        assert [one.path for one in server.asked] == ["/manager/mtr-login"]
 
 
 async def test_an_opened_order_gives_its_id_also_when_the_broker_says_it_as_a_number() -> None:

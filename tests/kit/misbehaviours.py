@@ -60,7 +60,7 @@ CARRIED_OUT = tuple(
     Case(({"fault": name},), "opened", LOOKS, "lose_answer")
     for name in (
         "lose_answer_reset", "lose_answer_timeout", "empty_200", "html_200", "html_502", "json_500", "redirect",
-        "401_placed", "huge_200", "truncated_json", "cut_body", "fields_missing", "status_pending",
+        "401_placed", "huge_200", "truncated_json", "deep_json", "cut_body", "fields_missing", "status_pending",
         "ok_without_order_id",
     )
 )  # fmt: skip
@@ -176,6 +176,7 @@ BEFOREHAND = (
     Case(({"fault": "odd_types", "on": "login"}, {"fault": "odd_types", "on": "balance", "times": 2},
           {"fault": "odd_types", "on": "instruments"}, {"fault": "odd_types", "on": "quotes"},
           {"fault": "odd_types", "on": "history"}), "opened", "reads numbers in both forms, ignores other fields"),
+    Case(({"fault": "odd_cookie"},), "opened", "leaves out a cookie that no header can carry"),
     Case(({"fault": "restart_unplaced", "on": "balance"},), "opened", "gives the intent back, tries later",
          "return: could not read the account"),
 )  # fmt: skip
@@ -216,10 +217,12 @@ ALL = (*ORDERS, *AFTERWARDS, *BEFOREHAND, *WATCHING, *LIES)
 # Answers to a read that bring nothing, and what the pipeline does about each: tried again, nothing lost.
 USELESS_READS = (
     "lose_answer_reset", "lose_answer_timeout", "empty_200", "html_200", "html_502", "json_500", "redirect", "huge_200",
-    "truncated_json", "cut_body", "fields_missing", "drop_unplaced", "hang_unplaced", "status_503", "html_403",
-    "html_400", "429", "429_bare",
+    "truncated_json", "deep_json", "cut_body", "fields_missing", "drop_unplaced", "hang_unplaced", "status_503",
+    "html_403", "html_400", "429", "429_bare",
 )  # fmt: skip
-USELESS_LOGINS = ("login_refused", "other_account", "html_502", "empty_200", "429", "drop_unplaced", "truncated_json")
+USELESS_LOGINS = (
+    "login_refused", "other_account", "html_502", "empty_200", "429", "drop_unplaced", "truncated_json", "deep_json",
+)  # fmt: skip
 
 
 def covered() -> set[str]:

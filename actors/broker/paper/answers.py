@@ -26,6 +26,7 @@ from actors.broker.paper import catalogue, twists, views
 from actors.broker.paper.faults import SECONDS_MAX, Fault
 
 HUGE_BYTES = 8_388_608
+DEEP = b'{"deep": ' + 50_000 * b"[" + 50_000 * b"]" + b"}"
 PIECES = 20
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 NOBODY = "999999999"  # the id of no position
@@ -79,6 +80,9 @@ async def suffer(
         return CutBody(honest.body, request)
     if name in words.placed:
         return words.placed[name](request)
+    if name == "odd_cookie":
+        honest.raw_headers.append((b"set-cookie", "owner=J\u00fcrgen; Path=/".encode()))
+        return honest
     return _changed(honest, name, fault, now_ms())
 
 
@@ -122,6 +126,7 @@ PLACED: dict[str, Callable[[Request], Response]] = {
     "redirect": lambda request: Response(b"", 307, {"Location": request.url.path}),
     "401_placed": lambda _: _json(401, {"error": "unauthorized"}),
     "huge_200": lambda _: Response(b" " * HUGE_BYTES, 200),
+    "deep_json": lambda _: Response(DEEP, 200, media_type="application/json"),
     "fields_missing": lambda _: _json(200, {"welcome": True}),
     "status_pending": lambda _: _json(200, {"status": "PENDING", "orderId": NOBODY}),
     "ok_without_order_id": lambda _: _ok(),

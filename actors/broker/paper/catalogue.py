@@ -65,6 +65,7 @@ PLACED: dict[str, Misbehaviour] = {
     "401_placed": Misbehaviour("carries it out, answers 401", WRITES),
     "huge_200": Misbehaviour("carries it out, answers with a body without end", ANY),
     "truncated_json": Misbehaviour("carries it out, answers half of the JSON as if it were all", ANY),
+    "deep_json": Misbehaviour("carries it out, answers brackets within brackets, thousands deep", ANY),
     "cut_body": Misbehaviour("carries it out, resets the connection in the middle of the body", ANY),
     "slow": Misbehaviour("carries it out, answers `seconds` later", ANY, 0.2),
     "slow_body": Misbehaviour("carries it out, drips the body over `seconds`", ANY, 0.2),
@@ -99,6 +100,7 @@ UNPLACED: dict[str, Misbehaviour] = {
 # Reads that show something else than what is.
 VIEWS: dict[str, Misbehaviour] = {
     "other_account": Misbehaviour("lets us in, but lists only another account", LOGIN),
+    "odd_cookie": Misbehaviour("lets us in, and sets a cookie that is no ASCII", LOGIN),
     "stale_read": Misbehaviour("answers with what it said the last time", READS),
     "duplicate_rows": Misbehaviour("lists every row twice", ("positions", "history", "quotes", "instruments")),
     "reorder_rows": Misbehaviour("lists the rows backwards", ("positions", "history", "quotes", "instruments")),

@@ -36,6 +36,7 @@ from actors.broker.wire import (
 )
 from bus.clock import Clock
 from config import settings
+from config.load import ConfigError
 
 HISTORY_ROWS_MAX = 500  # in one answer; Source: "Get Closed Positions" in the API's documentation
 HISTORY_REQUESTS_MAX = 64  # for one history
@@ -48,6 +49,8 @@ R = TypeVar("R")
 class TraderClient:
     """One account over the Trader API. Use as an async context manager; the token says whose account it is.
 
+    Making one raises ConfigError when the token cannot stand in a header.
+
     Every request is paid from `budget` before it leaves. Every call raises a `BrokerError` as those of
     `broker.client.BrokerClient` do, and `KeyConflict` beside them.
     """
@@ -56,6 +59,8 @@ class TraderClient:
     keyed_orders = True
 
     def __init__(self, broker: settings.Broker, token: str, clock: Clock, budget: Budget) -> None:
+        if not platform.HEADER_VALUE.fullmatch(token):
+            raise ConfigError(f"{broker.secret_env}: no token; allowed is printable ASCII without a blank at its ends")
         self._clock = clock
         self._broker = broker
         self._paths = broker.trader
@@ -314,7 +319,7 @@ def _id_of(answer: transport.Answer, kind: type[raw.Opened] | type[raw.Waits], w
     """Return the id in a 201. Raises UnknownOutcome when it names nothing: something was made all the same."""
     try:
         said = msgspec.json.decode(answer.body, type=kind)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except platform.UNDECODABLE as error:
         raise UnknownOutcome(f"{where}: {answer.status} without an id: {answer.quoted()}") from error
     found = said.position_id if isinstance(said, raw.Opened) else said.pending_order_id
     if not str(found):

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from actors.broker.errors import KeyConflict, Refused, Unauthorised, UnknownOutcome
+from actors.broker.raw import UNDECODABLE
 from actors.broker.transport import Answer
 
 PREFIX = "error://trader-api/"
@@ -40,7 +41,7 @@ def problem_of(answer: Answer) -> Problem | None:
     """Return the problem in an answer; None for anything else, also when its status is not the answer's own."""
     try:
         found = msgspec.json.decode(answer.body, type=Problem)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except UNDECODABLE:
         return None
     return found if found.code and found.status == answer.status else None
 
