@@ -17,7 +17,7 @@ from actors.broker import raw, transport
 from actors.broker.errors import Blocked, BudgetSpent, Refused, Transient, Unauthorised, Unreadable
 from actors.broker.transport import Transport
 from bus.clock import Clock
-from config import settings
+from config import load, settings
 
 TOKEN_S = 900.0  # lifetime of a token. Source: Match-Trader's documentation
 RENEW_S = 60.0  # a token with less than this left is renewed before the next request
@@ -29,6 +29,7 @@ RENEWALS_PER_HOUR_MAX = 12  # after a 401. Logins at a token's end come on top, 
 
 PROOF_S = 10.0  # how long past its end a token must work to have been kept alive: clocks, and the way there and back
 REFRESH_PATH = "/manager/refresh-token"
+TOKEN_COOKIE = "co-auth"  # noqa: S105  # its name, not its value
 
 
 class Session:
@@ -123,7 +124,7 @@ class Session:
                 logger.warning("The token was not refreshed, logging in anew: {}", error)
                 return False
             fresh = {name: value for name, value in self._line.cookies().items() if before.get(name) != value}
-            token = {"co-auth": said.token} if said.token else {}
+            token = {TOKEN_COOKIE: said.token} if said.token else {}
             self._take(trading_token, self._cookies | token | fresh)
             self._expires_at = began + TOKEN_S
             if listed or self._is_proven:
@@ -193,7 +194,7 @@ class Session:
         said = transport.decode(answer, raw.Login, f"POST {path}")
         account = self._pinned(said.accounts or said.trading_accounts)
         _check(said.token, account.trading_api_token, where=f"POST {path}")
-        self._take(account.trading_api_token, {"co-auth": said.token} | self._line.cookies())
+        self._take(account.trading_api_token, {TOKEN_COOKIE: said.token} | self._line.cookies())
         self._prefix = f"/mtr-api/{account.offer.system.uuid}"
         # Counted from before the request: the token is never older than we think.
         self._expires_at = self._certain_until = began + TOKEN_S
@@ -201,7 +202,10 @@ class Session:
 
     def _take(self, trading_token: str, cookies: dict[str, str]) -> None:
         self._cookies = cookies
-        self._line.hide(self._password, trading_token, *cookies.values())
+        # Other cookies are mostly no secrets, and a short one would blot out every figure of what the broker says.
+        others = (value for name, value in cookies.items() if name != TOKEN_COOKIE)
+        long = (value for value in others if len(value) >= load.SECRET_CHARS_MIN)
+        self._line.hide(self._password, trading_token, cookies[TOKEN_COOKIE], *long)
         self._headers = {
             "Auth-trading-api": trading_token,
             "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items()),

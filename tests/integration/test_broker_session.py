@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from actors.broker.client import BrokerClient
-from actors.broker.errors import NotSent, Unauthorised, Unreadable
+from actors.broker.errors import NotSent, Refused, Unauthorised, Unreadable
 from tests.kit import paper, scripted
 from tests.kit.desk import Shifted
 from tests.kit.held_clock import HeldClock
@@ -67,6 +67,18 @@ async def test_cookie_that_no_header_can_carry_is_left_out() -> None:
         await client.balance()
         assert server.asked[-1].headers["cookie"] == "co-auth=cookie; rt=next"
         assert counts(server) == (1, 1)
+
+
+async def test_short_cookie_does_not_garble_what_the_broker_says_and_no_token_is_shown() -> None:
+    async with scripted.scene() as (server, client, _):
+        cookies = "sticky=1; Path=/\r\nSet-Cookie: co-auth=tok; Path=/\r\nSet-Cookie: session=0123456789; Path=/"
+        server.on("/mtr-login", reply(200, scripted.a_login(token="api"), Set_Cookie=cookies))
+        server.on("/balance", reply(400, {"errorMessage": "Volume 11.5 is above 10 lots"}))
+        with pytest.raises(Refused, match=r"Volume 11\.5 is above 10 lots"):
+            await client.balance()
+        server.on("/balance", reply(400, {"errorMessage": "tok, api, secret, 0123456789"}))
+        with pytest.raises(Refused, match=r'"\*\*\*, \*\*\*, \*\*\*, \*\*\*"'):
+            await client.balance()
 
 
 async def test_token_that_no_header_can_carry_is_no_login() -> None:
