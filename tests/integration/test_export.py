@@ -116,7 +116,7 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in (*UNSET, "CREDENTIALS_DIRECTORY", "PILOT_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PILOT_PING_URL", "https://ping.example.org/planted-secret")
-    monkeypatch.setattr(load, "env_file", dict)
+    monkeypatch.setattr(load, "env_file", lambda _=None: {})
     return found
 
 
