@@ -95,6 +95,7 @@ class Executor(actor.Actor):
                     if reader is None:
                         return
                     with contextlib.closing(reader):
+                        entering.refuse_foreign(reader, self.settings.broker)
                         if await self._first_look(client, reader, entry):
                             await self._place_orders(client, reader)
                 finally:

@@ -64,6 +64,10 @@ class Monitor(actor.Actor):
                 self.warn_of_the_rules()  # while the store is asked
                 jobs.create_task(self._watch.run(entry), name="watch")
                 jobs.create_task(self._keep_house(), name="janitor")
+        except BaseExceptionGroup as died:
+            if (wrong := died.subgroup(load.ConfigError)) is not None:
+                raise load.ConfigError(str(wrong.exceptions[0])) from died
+            raise
         finally:
             await self._allowance.close()
 

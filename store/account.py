@@ -14,7 +14,7 @@ from bus import clock, messages
 from bus.messages import Peer
 from bus.records import AccountDay, AccountMark
 from bus.vocabulary import Outcome
-from store import halts
+from store import halts, owner
 from store.decisions import Refused
 from store.halts import Answer
 
@@ -55,6 +55,7 @@ def _keep_day(writer: Writer, day: AccountDay) -> bool:
     """Return whether this is the first start of the day. Raises Refused for a day that cannot be the account's."""
     if wrong := writer.gate.implausible_day(day, writer.now):
         raise Refused(f"not a day of the account: {wrong}")
+    owner.keep(writer.db, writer.gate.owner)
     if writer.read.account_day(day.day, day.account_id, day.reset) is not None:
         return False
     if other := writer.read.account_day_over(day.account_id, day.reset, day.starts_at, day.ends_at):
@@ -81,6 +82,7 @@ def _raise_marks(writer: Writer, marks: tuple[AccountMark, ...]) -> list[Account
     for mark in marks:
         if wrong := writer.gate.implausible_mark(mark, writer.now):
             raise Refused(f"not a mark of the account: {wrong}")
+        owner.keep(writer.db, writer.gate.owner)
         known = writer.read.account_mark(mark.account_id, mark.kind)
         if known is None:
             writer.insert("INSERT INTO account_marks", mark)

@@ -304,7 +304,7 @@ def main() -> None:
         _lock_database(path, peer.name)
         gate = Gate.load(settings)
         backups = load.data_folder() / "backups"
-        db = _with_room(lambda: upgrade.open_writer(path, backups, SystemClock()))
+        db = _with_room(lambda: upgrade.open_writer(path, backups, SystemClock(), gate.owner))
         StoreActor(settings, db, gate, SystemClock(), lifeline).run()
         code = ExitCode.OK
     except (load.ConfigError, DatabaseRefused) as error:

@@ -17,6 +17,7 @@ from bus.messages import Peer
 from bus.records import TradeIntent
 from bus.vocabulary import Outcome, Status
 from store import halts, intents, states
+from store import owner as owners
 from store.decisions import Refused
 from store.halts import Answer
 
@@ -44,6 +45,7 @@ def adopt(writer: Writer, sender: Peer, body: messages.Adopt) -> Answer:
         opened_at = clock.parse(body.opened_at)
     except ValueError as error:
         raise Refused(f"opened_at of position {body.position_id}: {error}", LATER) from error
+    owners.keep(writer.db, writer.gate.owner)
     intent = _intent(body, key, opened_at, writer.now)
     _write(writer, intent, body)
     plan = body.plan

@@ -19,8 +19,10 @@ from bus.records import AccountDay, AccountMark, Certificate, Loss, LossLine
 from config import load
 from config.dollars import amount
 from config.settings import Settings
+from store import owner as owners
 from store import rules as rule_numbers
 from store.decisions import Refused
+from store.owner import Owner
 from store.queries import Reader
 from store.rules import Rules
 
@@ -48,9 +50,10 @@ class Line(Struct, frozen=True):
 class Gate:
     """Decides whether a reservation's certificate holds. One per store; the rules are those of its start."""
 
-    def __init__(self, rules: Rules, *, account_id: str, needs_attestation: bool, source: str = "") -> None:
+    def __init__(self, rules: Rules, *, owner: Owner, needs_attestation: bool, source: str = "") -> None:
         self.rules = rules
-        self.account_id = account_id
+        self.owner = owner
+        self.account_id = owner.account_id
         self._needs_attestation = needs_attestation
         self._source = source
 
@@ -61,7 +64,7 @@ class Gate:
         broker = settings.broker
         needs_attestation = broker.is_live
         found = rule_numbers.read(name)
-        return cls(found, account_id=broker.account_id, needs_attestation=needs_attestation, source=name)
+        return cls(found, owner=owners.of_settings(broker), needs_attestation=needs_attestation, source=name)
 
     def check(self, asked: ReserveOrder, read: Reader, now: datetime) -> None:
         """Return when the order may be sent for all that the certificate says.
@@ -70,6 +73,8 @@ class Gate:
             Refused: without `halt` when nobody attested the rules, or when anything happened since the figures were
                 read, or they are too old: the account is to be read again. With `halt` when the figures do not add up.
         """
+        if why := read.foreign_to(self.owner):  # whatever the figures say, they are not of what is written here
+            raise Refused(why, ("release",), halt=f"{HALT_KEY}: {why}")
         found = asked.certificate
         if found is None:
             raise Refused("no certificate: the guard's figures must come with the order", ("release",))

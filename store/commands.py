@@ -15,7 +15,7 @@ from bus import clock, messages
 from bus.messages import Peer
 from bus.records import Order, TradeIntent
 from bus.vocabulary import OrderStatus, Outcome, Role, Status
-from store import account, adoption, deliveries, elsewhere, halts, states, steering, tallies, tokens
+from store import account, adoption, deliveries, elsewhere, halts, owner, states, steering, tallies, tokens
 from store.decisions import Refused
 from store.halts import Answer
 
@@ -152,6 +152,7 @@ def reserve_order(writer: Writer, sender: Peer, body: messages.ReserveOrder) -> 
     if body.idempotency_key and writer.read.has_key(body.idempotency_key):
         raise Refused("another order carries this key", ("release",))
     writer.decisions.reserve_order(intent, body, sender, writer.now, gate=writer.gate)
+    owner.keep(writer.db, writer.gate.owner)
     if lease := writer.registry.leases.get(intent.id):
         lease.has_order = True
     return Outcome.APPLIED, "", intent.id

@@ -32,6 +32,7 @@ from bus.records import (
 )
 from bus.vocabulary import Status
 from store import figures, states
+from store import owner as owners
 from store.connection import SQLITE_MIN, DatabaseRefused, NoDatabase, open_reader
 from store.figures import Figures, Opinion
 from store.rows import columns, order_of, record_of, selecting
@@ -285,6 +286,14 @@ class Reader:
     def account_version(self) -> int:
         """Return the number that grows with every halt, reservation, fill, close, day and mark."""
         return int(str(self._db.execute("SELECT value FROM meta WHERE key = 'account_version'").get))
+
+    def owner(self) -> owners.Owner | None:
+        """Return whose database this is; None: nobody's yet."""
+        return owners.owner_of(self._db)
+
+    def foreign_to(self, ours: owners.Owner) -> str:
+        """Return why whoever speaks for this account must leave the database alone, or ""."""
+        return owners.refusal(self.owner(), ours)
 
     def attestation(self, account_id: str, rules_hash: str) -> Attestation | None:
         """Return the newest attestation of this account under exactly this rule set."""

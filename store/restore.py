@@ -26,6 +26,7 @@ from bus.vocabulary import Status
 from store import archived, backup, connection, verify
 from store.connection import DatabaseRefused
 from store.decisions import DecisionStore
+from store.owner import Owner
 from store.queries import Reader
 
 HALT_KEY = "restored"
@@ -57,11 +58,12 @@ class Prepared(Struct, frozen=True, kw_only=True):
     archives: tuple[str, ...]
 
 
-def prepare(source: Path, path: Path) -> Prepared:
+def prepare(source: Path, path: Path, ours: Owner) -> Prepared:
     """Copy a backup beside the database at `path`, bring it to this version and prove it good.
 
     Raises:
-        RestoreRefused: it cannot be read, is not ours, is newer than we are, damaged, or its journal does not hold.
+        RestoreRefused: it cannot be read, is not ours, is newer than we are, damaged, its journal does not hold, or it
+            is of another account than `ours` or than the present database.
     """
     copy = path.with_name(path.name + ".restored")
     try:
@@ -76,6 +78,8 @@ def prepare(source: Path, path: Path) -> Prepared:
         raise RestoreRefused(f"{source}: {error}") from error
     try:
         archives = _prove(source, reader)
+        if why := reader.foreign_to(ours):
+            raise RestoreRefused(f"{source}: {why}")
         return _compare(source, copy, path, reader, archives)
     except BaseException:
         reader.close()
@@ -141,7 +145,7 @@ def _compare(source: Path, copy: Path, path: Path, reader: Reader, archives: tup
     waiting = tuple(one.id for one in reader.live_intents() if reader.order(one.id) is None)
     open_then = {str(one.position_id) for one in reader.active_positions()}
     unresolved_then = {one.intent_id for one in reader.unresolved_orders()}
-    open_now, unresolved_now, problem = _present(path)
+    open_now, unresolved_now, problem = _present(path, reader.owner())
     return Prepared(
         source=source,
         copy=copy,
@@ -158,8 +162,11 @@ def _compare(source: Path, copy: Path, path: Path, reader: Reader, archives: tup
     )
 
 
-def _present(path: Path) -> tuple[tuple[str, ...], tuple[str, ...], str]:
-    """Return open positions and unresolved orders of the present database, and why it cannot be read, or nothing."""
+def _present(path: Path, restored: Owner | None) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """Return open positions and unresolved orders of the present database, and why it cannot be read, or nothing.
+
+    Raises RestoreRefused when it is of another account than what is restored: nothing of it may be taken over.
+    """
     try:
         db = connection.open_reader(path, older=True)
     except DatabaseRefused as error:
@@ -170,6 +177,11 @@ def _present(path: Path) -> tuple[tuple[str, ...], tuple[str, ...], str]:
         if (verdict := backup.integrity(path)) != "ok":
             return (), (), f"{path}: damaged: {verdict}"
         reader = Reader.over(db)
+        if (owner := reader.owner()) is not None and restored is not None and owner.is_other_than(restored):
+            raise RestoreRefused(
+                f"{path}: this database belongs to account {owner}, the backup to {restored}: set PILOT_DATA to the "
+                "folder of the backup's account, or move this database away"
+            )
         positions = tuple(str(one.position_id) for one in reader.active_positions())
         return positions, tuple(one.intent_id for one in reader.unresolved_orders()), ""
     except (apsw.Error, msgspec.ValidationError) as error:
@@ -229,6 +241,7 @@ def _take_over(db: apsw.Connection, path: Path) -> None:
              "attestations", "account_id, rules, rules_hash, operator, at, text"),
             ("INSERT INTO api_usage VALUES (?1, ?2, ?3, ?4) ON CONFLICT (day, actor) DO UPDATE SET "
              "reads = max(reads, ?3), writes = max(writes, ?4)", "api_usage", "day, actor, reads, writes"),
+            ("INSERT OR IGNORE INTO meta VALUES (?, ?)", "meta WHERE key = 'owner'", "key, value"),
             ("INSERT OR REPLACE INTO llm_usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", "llm_usage",
              "day, endpoint, actor, calls, refusals, tokens, cost_micros, reserved_tokens, reserved_micros"),
         ):  # fmt: skip

@@ -15,22 +15,33 @@ from loguru import logger
 
 from bus.clock import Clock
 from bus.failpoints import reach
-from store import backup, connection, verify
+from store import backup, connection, owner, verify
 from store.connection import DatabaseRefused
+from store.owner import Owner
 from store.queries import Reader
 
 KEPT = 4  # copies: more than there are upgrades between two looks, each as large as the database was
 
 
-def open_writer(path: Path, backups: Path, clock: Clock) -> apsw.Connection:
+def open_writer(path: Path, backups: Path, clock: Clock, ours: Owner) -> apsw.Connection:
     """Open the database as `connection.open_writer` does; one of an older version is copied into `backups` before.
 
     Raises:
-        DatabaseRefused: as `connection.open_writer`, or the older database could not be copied, or its copy is not
-            good. Then the database is as it was.
+        DatabaseRefused: as `connection.open_writer`, or it is not `ours`, or the older database could not be copied, or
+            its copy is not good. Then the database is as it was.
     """
     made: list[Path] = []
-    db = connection.open_writer(path, lambda found: made.append(_keep(path, backups, found, clock)))
+
+    def before_upgrade(found: int) -> None:
+        owner.refuse_older(path, ours)
+        made.append(_keep(path, backups, found, clock))
+
+    db = connection.open_writer(path, before_upgrade)
+    try:
+        owner.require(db, path, ours)
+    except BaseException:
+        db.close()
+        raise
     if made:
         logger.info("Upgraded {} to schema {}; the former one is kept as {}", path, connection.version(), made[0])
         for old in sorted(backups.glob("before-*.db"), key=lambda one: one.stat().st_mtime_ns)[:-KEPT]:

@@ -24,7 +24,7 @@ from bus.messages import Ack, Beat, Envelope, FromStore, Peer
 from bus.records import AccountDay, AccountMark, EquitySample, Order, TradeIntent, Worker
 from bus.vocabulary import Outcome, Role, Status
 from config.settings import Bus, Llm, Store
-from store import alerts, commands, decisions, halts
+from store import alerts, commands, decisions, halts, owner
 from store import tallies as kept
 from store.certificate import Gate
 from store.commands import Stale
@@ -63,6 +63,7 @@ class Writer:
             )
             db.execute("INSERT OR REPLACE INTO meta VALUES ('store_started_at', ?)", (clock.iso(now),))
             alerts.recovered(db, clock.iso(now))
+            owner.learn(db, gate.owner)
         reach("store.after_epoch")
         self.decisions = DecisionStore(
             db,

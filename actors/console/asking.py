@@ -22,7 +22,8 @@ from bus.vocabulary import ExitCode, Outcome, Role
 from config import load
 from config.load import ConfigError
 from config.settings import Settings
-from store.queries import DatabaseRefused, NoDatabase, Reader
+from store import owner
+from store.queries import UNREADABLE, DatabaseRefused, NoDatabase, Reader
 
 REFUSED = 1
 NO_DATABASE = 3
@@ -51,9 +52,20 @@ def database() -> Iterator[tuple[Settings, Reader]]:
     except (ConfigError, DatabaseRefused) as error:
         fail(str(error), ExitCode.CONFIG)
     try:
+        _warn_of_another(reader, found)
         yield found, reader
     finally:
         reader.close()
+
+
+def _warn_of_another(reader: Reader, found: Settings) -> None:
+    """Say on the terminal's error side that what is shown is of another account than that of the settings."""
+    try:
+        why = reader.foreign_to(owner.of_settings(found.broker))
+    except UNREADABLE:
+        return  # damaged: told by whatever is read
+    if why:
+        tables.console(sys.stderr).print(f"pilot: {text.line(why, 1_000)}", soft_wrap=True)
 
 
 def ask(command: messages.Command) -> messages.Ack:

@@ -104,7 +104,9 @@ def init(
         asking.fail(f"{error.filename}: {error.strerror}", asking.REFUSED)
     which = load.profile_name(path)
     sys.stdout.write(
-        f"wrote {what}\nNext: pilot --profile {which} doctor; pilot --profile {which} rules show; put --profile\n"
+        f"wrote {what}\n"
+        "Each account needs a data folder of its own: put PILOT_DATA into .env, unless it is the first one here.\n"
+        f"Next: pilot --profile {which} doctor; pilot --profile {which} rules show; put --profile\n"
         f"{which} into every line of Procfile.live; then, with `supervisor --profile {which}`\n"
         f"running: pilot --profile {which} attest\n"
     )

@@ -30,6 +30,7 @@ from bus.clock import Clock, SystemClock
 from config import load
 from config.load import ConfigError
 from config.settings import Settings
+from store import owner
 from store.queries import DatabaseRefused, NoDatabase, Reader
 
 # What comes first must be right before what follows means anything. Checks of one name keep their order.
@@ -131,6 +132,8 @@ def _known(settings: Settings, rules: RuleSet | None, now: datetime) -> Known:
     except ConfigError:
         return Known(found=[])  # the data folder: told by its own check
     try:
+        if why := reader.foreign_to(owner.of_settings(settings.broker)):
+            return Known(found=[findings.fail("database", why, "see docs/runbook.md, Exit code 78")])
         owned_ids = frozenset(one.position_id for one in reader.active_positions() if one.position_id)
         if rules is None:
             return Known(found=[], owned_ids=owned_ids)

@@ -25,7 +25,7 @@ from bus.messages import Peer
 from bus.vocabulary import ExitCode, Role
 from config import load
 from config.load import ConfigError
-from store import archived
+from store import archived, owner
 from store import backup as backups
 from store import restore as restoring
 from store import verify as proofs
@@ -150,7 +150,8 @@ def restore(
                 aside = restoring.go_on(path)
                 sys.stdout.write(f"ended the restore that was cut off; the former database is in {aside}\n")
                 return
-            prepared = restoring.prepare(_there(file) or _newest(settings.monitor.backup_second_folder), path)
+            source = _there(file) or _newest(settings.monitor.backup_second_folder)
+            prepared = restoring.prepare(source, path, owner.of_settings(settings.broker))
         except RestoreRefused as error:
             asking.fail(str(error), asking.REFUSED)
         try:

@@ -16,7 +16,10 @@ from actors.compliance import rulebook
 from actors.compliance.day import firm_days
 from actors.desk.allowance import Allowance
 from bus.clock import SystemClock
-from config.settings import Settings
+from config.load import ConfigError
+from config.settings import Broker, Settings
+from store import owner
+from store.queries import Reader
 
 
 def warm_up(settings: Settings) -> None:
@@ -52,6 +55,15 @@ async def enter(client: Account, allowance: Allowance, reads: int) -> bool:
         return False  # whoever looks knows whether positions are at stake
     await client.login()
     return True
+
+
+def refuse_foreign(reader: Reader, broker: Broker) -> None:
+    """Return when the database is this account's or nobody's: its orders and days must be judged by no other's figures.
+
+    The store looks at its start, too; its settings may be older than ours. Raises ConfigError.
+    """
+    if why := reader.foreign_to(owner.of_settings(broker)):
+        raise ConfigError(why)
 
 
 async def leave(entry: asyncio.Task[bool]) -> None:

@@ -86,6 +86,7 @@ class Watch:
             if reader is None:
                 return
             with contextlib.closing(reader):
+                entering.refuse_foreign(reader, self._settings.broker)
                 while not self._link.stopping.is_set():
                     await self.round(reader)
                     self.looked.set()

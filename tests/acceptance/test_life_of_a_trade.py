@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from bus.vocabulary import ExitCode
 from tests.kit import pipeline
 
 
@@ -60,6 +61,28 @@ def test_honcho_start_ctrl_c_and_start_again_opens_nothing_twice() -> None:
         assert {intent.position_id for intent in run.intents("opened")} == {row["position_id"] for row in before}
         run.stop(signal.SIGINT)
         run.eventually(lambda: not run.processes(), 5)
+
+
+def test_another_account_on_the_same_data_folder_is_refused_with_78_and_finds_nothing_changed() -> None:
+    with pipeline.running() as run:
+        run.start()
+        run.eventually(run.all_settled, 30)
+        run.eventually(lambda: "Day " in run.console())
+        assert run.stop(signal.SIGINT) == 0
+        before, profile = run.intents(), run.profile.read_text()
+        run.profile.write_text(profile.replace("[broker]\n", '[broker]\naccount_id = "PAPER-2"\n'))
+        for command in ("supervisor", "honcho"):
+            assert run.start(*(("start",) if command == "honcho" else ()), command=command).wait(30) == ExitCode.CONFIG
+        told = "this database belongs to account PAPER-1 of the paper broker; broker.account_id is PAPER-2 of the paper"
+        assert run.console().count(told) >= 2
+        with run.reader() as reader:
+            assert (run.intents(), reader.halts()) == (before, [])
+        assert told in " ".join(run.run("status", command="pilot").stderr.split())
+        run.profile.write_text(profile)
+        run.start()
+        run.pid("executor")
+        assert run.intents("opened") == [one for one in before if one.status == "opened"]
+        assert run.stop(signal.SIGINT) == 0
 
 
 def test_intent_too_small_for_the_broker_is_rejected_with_its_reason() -> None:

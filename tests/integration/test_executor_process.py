@@ -12,7 +12,7 @@ import subprocess
 import pytest
 
 from bus.vocabulary import ExitCode
-from tests.kit.rig import LICENCE_S, is_stopped, rig
+from tests.kit.rig import LICENCE_S, Rig, is_stopped, rig
 
 # ── refusals first ──────────────────────────────────────────────────────────
 
@@ -49,6 +49,29 @@ def test_executor_without_its_password_ends_with_a_configuration_error() -> None
         found.run.profile.write_text(text)
         assert found.start().wait(20) == ExitCode.CONFIG
         assert "PILOT_BROKER_PASSWORD is not set" in found.run.console()
+
+
+@pytest.mark.parametrize("module", ["actors.executor", "actors.monitor"])
+def test_database_of_another_account_ends_executor_and_monitor_with_78_before_they_look(module: str) -> None:
+    with rig() as found:
+        executor = found.start()
+        found.until("opened")
+        executor.terminate()
+        assert executor.wait(10) == ExitCode.OK
+        use(found, account_id="ACC-2")
+        looked = found.run.console().count("Looked at the account")
+        assert found.start(module).wait(20) == ExitCode.CONFIG
+        assert "this database belongs to account PAPER-1 of the paper broker; broker.account_id is ACC-2 of the" in (
+            found.run.console()
+        )
+        assert found.run.console().count("Looked at the account") == looked
+        assert (found.status(), found.read("halts")) == ("opened", [])
+
+
+def use(found: Rig, **broker: str) -> None:
+    """Have what is started from now on use these settings of the broker."""
+    lines = "".join(f'{name} = "{value}"\n' for name, value in broker.items())
+    found.run.profile.write_text(found.run.profile.read_text().replace("[broker]\n", f"[broker]\n{lines}"))
 
 
 def test_broker_that_does_not_listen_is_waited_for() -> None:

@@ -27,7 +27,7 @@ from config import load, settings
 from store.certificate import Gate
 from tests.kit import paper, scripted, trader_cards
 from tests.kit.desk import MONITOR, StoreHere
-from tests.kit.gate import DEFAULT_RULES, an_open_gate
+from tests.kit.gate import DEFAULT_RULES, an_open_gate, keep_days
 from tests.kit.llm_server import LlmServer, json_step
 from tests.kit.real_store import Ended, pilot
 from tests.kit.scripted import HANG, Server, a_login, an_instrument, reply
@@ -290,6 +290,22 @@ async def test_rules_are_attested_only_as_they_stand_and_for_this_account(folder
         assert store.apply(PILOT, word).outcome is Outcome.APPLIED
         code, found, _ = await report(path)
         assert (code, found["attested"][0]["state"], found["requests"][0]["state"]) == (0, "ok", "ok")
+
+
+async def test_database_of_another_account_fails_and_its_positions_are_nobodys(folder: Path, server: Server) -> None:
+    server.on("/effective-instruments", two_symbols())
+    path = load.data_folder() / "decisions.db"
+    with contextlib.closing(StoreHere(path, SystemClock(), an_open_gate())) as store:
+        keep_days(store.db, an_open_gate(), SystemClock().now())
+        store.opened(store.reserve(), "p1")
+        code, found, _ = await report(profile(folder, server))
+        wanted = (
+            "this database belongs to account PAPER-1; broker.account_id is 7: set PILOT_DATA to a folder of its own"
+        )
+        told = [one for one in found["database"] if one["code"] == 78]
+        assert (code, len(told), wanted in told[0]["found"]) == (78, 1, True)
+        ended = await asyncio.to_thread(pilot, "--profile", str(folder / "mine.toml"), "status")
+        assert wanted in " ".join(ended.stderr.split())
 
 
 # ── warnings and all well ───────────────────────────────────────────────────

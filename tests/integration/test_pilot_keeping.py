@@ -19,6 +19,7 @@ from bus.clock import SystemClock
 from bus.vocabulary import Role, Status
 from config import load
 from store import backup, connection, restore, verify
+from store.owner import Owner
 from store.queries import Reader
 from tests.kit.builders import a_mark, a_peer, a_propose
 from tests.kit.real_store import Ended, pilot
@@ -259,8 +260,32 @@ def test_a_kill_at_any_step_leaves_the_old_database_or_a_restore_that_goes_on(
 
 def _restore(made: Path, data: Path) -> None:
     path = data / "decisions.db"
-    prepared = restore.prepare(made, path)
+    prepared = restore.prepare(made, path, Owner("paper", "PAPER-1"))
     restore.finish(prepared, path, operator="ann", reason="x", by=PILOT, wall=SystemClock())
+
+
+def test_backup_of_another_account_is_refused_by_settings_and_by_what_is_there(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = backed_up(data)  # of PAPER-1
+    profile = data.parent / "another.toml"
+    profile.write_text('[broker]\naccount_id = "PAPER-2"\n')
+    monkeypatch.setenv("PILOT_PROFILE", str(profile))
+    ended = pilot("restore", str(made), *WHY, "--yes", "--accept-open")
+    assert ended.returncode == 1
+    assert "belongs to account PAPER-1; broker.account_id is PAPER-2 of the paper broker" in one_line(ended.stderr)
+    monkeypatch.setenv("PILOT_PROFILE", "paper")
+    db = connection.open_writer(data / "decisions.db")
+    db.execute("UPDATE meta SET value = 'firm ACC-2' WHERE key = 'owner'")
+    db.close()
+    ended = pilot("restore", str(made), *WHY, "--yes", "--accept-open")
+    assert ended.returncode == 1
+    assert "belongs to account ACC-2, the backup to PAPER-1: set PILOT_DATA" in one_line(ended.stderr)
+    assert list(data.glob("aside-*")) == []
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 # ── verify and backup ───────────────────────────────────────────────────────

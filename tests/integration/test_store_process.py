@@ -6,19 +6,23 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import apsw
 import pytest
 
+from actors.compliance.day import firm_days
 from bus import codec, messages
+from bus.clock import iso
 from bus.link import Link
 from bus.messages import Held
 from bus.vocabulary import ExitCode, Outcome, Role, Status
 from store import verify
-from tests.kit.builders import a_beat, a_peer, a_propose, an_envelope
+from tests.kit.builders import a_beat, a_day, a_peer, a_propose, an_envelope
+from tests.kit.compliance import the_rules
 from tests.kit.eventually import eventually, eventually_async
 from tests.kit.store import a_verdict
-from tests.kit.store_process import BYTES_MAX, StoreProcess, store_process
+from tests.kit.store_process import BYTES_MAX, PROFILE, StoreProcess, store_process
 
 DEADLINE_S = 15.0
 
@@ -112,6 +116,83 @@ def test_a_database_that_cannot_be_used_ends_it_with_78_and_stays_as_it_was(stor
     assert store.start().wait(10) == ExitCode.CONFIG
     assert store.said(message)
     assert store.db.read_bytes() == before
+
+
+def name_account(store: StoreProcess, kind: str, account_id: str) -> None:
+    """Have the next store run for this account."""
+    broker = f'kind = "{kind}"\naccount_id = "{account_id}"\nemail = "a@b.example"\n'
+    (store.base / "test.toml").write_text(f"{PROFILE}[broker]\n{broker}")
+
+
+def start_the_day(store: StoreProcess, account_id: str) -> Outcome:
+    """Tell a store that starts what today began with, as the account's monitor does; return what it answered."""
+    first = firm_days(the_rules(), datetime.now(UTC))[0]
+    day = a_day(
+        account_id=account_id, day=first.day, reset=first.reset, starts_at=iso(first.starts_at),
+        ends_at=iso(first.ends_at), created_at=iso(datetime.now(UTC)),
+    )  # fmt: skip
+    store.start()
+    told = an_envelope(a_peer(Role.MONITOR), messages.StartDay(day=day))
+    with store.wire(told.sender) as wire:
+        wire.send(told)
+        return wire.acks(1)[0].outcome
+
+
+@pytest.mark.parametrize(
+    ("kind", "account_id", "is_written", "said"),
+    [
+        ("platform", "ACC-2", True, "PAPER-1 of the paper broker; broker.account_id is ACC-2"),
+        ("platform", "PAPER-1", True, "PAPER-1 of the paper broker; broker.account_id is PAPER-1"),
+        ("paper", "PAPER-2", True, "PAPER-1 of the paper broker; broker.account_id is PAPER-2 of the paper broker"),
+        ("platform", "ACC-2", False, "PAPER-1; broker.account_id is ACC-2"),
+    ],
+)
+def test_a_database_of_another_account_ends_it_with_78_and_stays_as_it_was(
+    store: StoreProcess, kind: str, account_id: str, is_written: bool, said: str
+) -> None:
+    assert start_the_day(store, "PAPER-1") is Outcome.APPLIED
+    assert store.end() == ExitCode.OK
+    if not is_written:
+        forget_the_owner(store)
+    before = store.db.read_bytes()
+    name_account(store, kind, account_id)
+    assert store.start().wait(10) == ExitCode.CONFIG
+    assert store.said(
+        f"this database belongs to account {said}: set PILOT_DATA to a folder of its own for each account"
+    )
+    assert store.db.read_bytes() == before
+    name_account(store, "paper", "PAPER-1")
+    store.start()
+    store.serving(2)
+    assert store.read().halts() == []
+
+
+def forget_the_owner(store: StoreProcess) -> None:
+    db = apsw.Connection(str(store.db))
+    db.execute("DELETE FROM meta WHERE key = 'owner'")
+    db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    db.close()
+
+
+def test_a_database_of_a_version_that_wrote_no_owner_learns_it_at_the_next_start(store: StoreProcess) -> None:
+    start_the_day(store, "PAPER-1")
+    assert store.end() == ExitCode.OK
+    forget_the_owner(store)
+    store.start()
+    store.serving(2)
+    assert str(store.read().owner()) == "PAPER-1 of the paper broker"
+
+
+def test_a_database_of_nobody_is_whosever_day_it_is_told_first(store: StoreProcess) -> None:
+    store.start()
+    store.serving(1)
+    assert store.end() == ExitCode.OK
+    name_account(store, "platform", "ACC-2")
+    assert start_the_day(store, "PAPER-1") is Outcome.REFUSED
+    assert store.read().owner() is None, "what is refused names nobody"
+    assert store.end() == ExitCode.OK
+    assert start_the_day(store, "ACC-2") is Outcome.APPLIED
+    assert str(store.read().owner()) == "ACC-2"
 
 
 def test_a_wrong_setting_ends_it_with_78(store: StoreProcess) -> None:

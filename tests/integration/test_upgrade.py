@@ -20,13 +20,16 @@ from bus import messages
 from bus.vocabulary import ExitCode, Role, Status
 from store import backup, connection, upgrade, verify
 from store.connection import DatabaseRefused, NoDatabase
+from store.owner import Owner
 from store.queries import Reader
 from tests.kit import older
 from tests.kit.builders import a_peer
 from tests.kit.clock import ManualClock
+from tests.kit.gate import keep_days
 from tests.kit.store import StoreHarness
 from tests.kit.store_process import store_process
 
+PAPER = Owner("paper", "PAPER-1")
 OLD = range(1, connection.version())
 COPY_BYTES_MAX = 65_536  # of a full disk: the index of the log fits, a copy does not
 STATEMENTS_MIN = 60  # of all migrations: fewer means that the kills below hit nothing
@@ -115,10 +118,22 @@ def schema_of(path: Path) -> int:
 
 
 def open_upgraded(path: Path) -> None:
-    upgrade.open_writer(path, backups(path), ManualClock()).close()
+    upgrade.open_writer(path, backups(path), ManualClock(), PAPER).close()
 
 
 # ── refused ─────────────────────────────────────────────────────────────────
+
+
+def test_older_database_of_another_account_is_neither_copied_nor_upgraded(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.db"
+    store = StoreHarness(connection.open_writer(path))
+    keep_days(store.db, store.gate, store.clock.now())
+    store.db.close()
+    older.rewrite(path, 1)
+    before = path.read_bytes()
+    with pytest.raises(DatabaseRefused, match=r"belongs to account PAPER-1; broker\.account_id is ACC-2"):
+        upgrade.open_writer(path, backups(path), ManualClock(), Owner("firm", "ACC-2"))
+    assert (path.read_bytes(), backups(path).exists(), schema_of(path)) == (before, False, 1)
 
 
 def test_newer_database_is_refused_with_what_was_found_and_allowed_and_never_restarted() -> None:
@@ -236,7 +251,7 @@ def test_copies_of_many_upgrades_are_kept_up_to_a_limit(aged: Callable[[int], Pa
         path.write_bytes(aside)
         for left in ("-wal", "-shm"):
             path.with_name(path.name + left).unlink(missing_ok=True)
-        upgrade.open_writer(path, backups(path), clock).close()
+        upgrade.open_writer(path, backups(path), clock, PAPER).close()
         clock.advance(5.0)
     assert len(list(backups(path).iterdir())) == upgrade.KEPT
 

@@ -18,6 +18,7 @@ from bus.clock import iso
 from bus.records import Certificate, Loss, LossLine, OrderPlan
 from store import rules
 from store.certificate import Gate, worst_cents
+from store.owner import Owner
 from store.queries import Reader
 
 ACCOUNT_ID = "PAPER-1"
@@ -27,7 +28,7 @@ DEFAULT_RULES = "e8-signature-50k"
 def a_gate(name: str | Path = DEFAULT_RULES, *, account_id: str = ACCOUNT_ID, is_live: bool = False) -> Gate:
     """Return the gate over a rule set, as the store builds it."""
     found = rules.read(str(name))
-    return Gate(found, account_id=account_id, needs_attestation=is_live, source=str(name))
+    return Gate(found, owner=Owner("", account_id), needs_attestation=is_live, source=str(name))
 
 
 class OpenGate(Gate):
@@ -38,7 +39,7 @@ class OpenGate(Gate):
 
 
 def an_open_gate(name: str | Path = DEFAULT_RULES, *, account_id: str = ACCOUNT_ID) -> Gate:
-    return OpenGate(rules.read(str(name)), account_id=account_id, needs_attestation=False)
+    return OpenGate(rules.read(str(name)), owner=Owner("", account_id), needs_attestation=False)
 
 
 def keep_days(db: apsw.Connection, gate: Gate, now: datetime, balance_cents: int = 0) -> None:

@@ -18,6 +18,7 @@ from bus.vocabulary import OrderStatus
 from store import certificate as store_certificate
 from store import rules as store_rules
 from store.decisions import Refused
+from store.owner import Owner
 from tests.proof import rules as rule_sets
 from tests.proof.gate import ACCOUNT_ID, Gate
 from tests.proof.plays import GENES, Options, play
@@ -34,6 +35,9 @@ class Rows:
         self.orders = {f"intent-{number}": order.plan for number, order in enumerate(gate.unknown)}
         self._days: list[AccountDay] = [view.day for view in seen.days]
         self._marks: tuple[AccountMark, ...] = seen.marks
+
+    def foreign_to(self, ours: Owner) -> str:
+        return ""
 
     def account_version(self) -> int:
         return 1
@@ -78,7 +82,7 @@ def by_store(gate: Gate, world: World, plan: OrderPlan, now: datetime) -> tuple[
     numbers = numbers_of(gate.rules.name)
     reader: Any = rows
     try:
-        store_certificate.Gate(numbers, account_id=ACCOUNT_ID, needs_attestation=False).check(asked, reader, now)
+        store_certificate.Gate(numbers, owner=Owner("", ACCOUNT_ID), needs_attestation=False).check(asked, reader, now)
     except Refused as refused:
         return str(refused), refused.halt or ""
     return "", ""

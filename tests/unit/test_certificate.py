@@ -18,6 +18,7 @@ from bus.messages import Ack, Peer
 from bus.records import AccountDay, Certificate, Loss, LossLine, TradeIntent
 from bus.vocabulary import Outcome, Role
 from config import load
+from store.owner import Owner
 from tests.kit.builders import a_day, a_mark, a_peer, a_plan, a_reservation
 from tests.kit.clock import ManualClock
 from tests.kit.gate import a_gate, keep_days, keep_mark, with_lines
@@ -63,6 +64,24 @@ def refused(store: StoreHarness, ack: Ack, words: str) -> None:
 def test_an_order_without_a_certificate_is_refused(store: StoreHarness, executor: Peer) -> None:
     refused(store, ask(store, executor, store.executing(executor), None), "no certificate")
     assert halts(store) == []
+
+
+def test_figures_for_a_database_of_another_account_are_refused_and_halt(executor: Peer) -> None:
+    store = StoreHarness(gate=a_gate())
+    keep_days(store.db, store.gate, store.clock.now())
+    store.db.execute("INSERT INTO meta VALUES ('owner', 'firm ACC-2')")
+    ack = ask(store, executor, store.executing(executor), store.certificate())
+    refused(store, ack, "this database belongs to account ACC-2; broker.account_id is PAPER-1")
+    assert halts(store) == [f"certificate: {ack.reason}"]
+
+
+def test_first_order_names_the_account_and_the_first_name_stands(store: StoreHarness, executor: Peer) -> None:
+    assert ask(store, executor, store.executing(executor), store.certificate()).outcome is Outcome.APPLIED
+    written = store.db.execute("SELECT value FROM meta WHERE key = 'owner'").get
+    assert written == " PAPER-1"
+    store.gate.owner = Owner("paper", "PAPER-1")
+    assert store.tell(MONITOR, messages.RaiseMarks(marks=(a_mark(),))).outcome is Outcome.APPLIED
+    assert store.db.execute("SELECT value FROM meta WHERE key = 'owner'").get == written
 
 
 def _halted(store: StoreHarness) -> None:

@@ -18,6 +18,7 @@ from config import load
 from store import journal, rules, writer
 from store.certificate import Gate
 from store.decisions import Refused
+from store.owner import Owner
 from store.recovery import Registry
 from tests.kit.builders import a_beat, a_peer, a_propose, an_envelope
 from tests.kit.golden import INTENT
@@ -121,7 +122,7 @@ def test_whoever_is_given_work_hears_of_it_before_others_are_answered() -> None:
 def test_rules_that_become_no_rules_halt_as_edited_ones_do(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_bytes((load.RULES / "e8-signature-50k.toml").read_bytes())
-    gate = Gate(rules.read(str(file)), account_id="PAPER-1", needs_attestation=False, source=str(file))
+    gate = Gate(rules.read(str(file)), owner=Owner("paper", "PAPER-1"), needs_attestation=False, source=str(file))
     gate._refuse_edited_rules()
     for text in ("no = [toml", file.read_text() + "\n# edited\n"):
         file.write_text(text)
