@@ -161,6 +161,7 @@ class Executor(actor.Actor):
                 reads = LOOK_READS - (entered is not None and await entered)
                 # An order that may exist must be found even on the last requests of the day.
                 await self._allowance.ensure(reads, purpose="flatten" if reader.unresolved_orders() else "work")
+                await entering.confirm(client)
                 positions = await client.open_positions()
                 now = self.clock.now()
                 await client.closed_positions(now - timedelta(days=1), now + timedelta(minutes=1))

@@ -66,6 +66,16 @@ def refuse_foreign(reader: Reader, broker: Broker) -> None:
         raise ConfigError(why)
 
 
+async def confirm(client: Account) -> None:
+    """Have the broker say whose account this is, where no login has: a token may be another account's. One read.
+
+    Raises:
+        BrokerError: it did not, or it is not ours.
+    """
+    if not client.needs_login:
+        await client.login()
+
+
 async def leave(entry: asyncio.Task[bool]) -> None:
     """End a login that nobody waits for any more; what it found is of no interest."""
     entry.cancel()

@@ -57,6 +57,7 @@ class Watch:
         self.polls = 0
         self.looked = asyncio.Event()  # once, after the first poll, whatever came of it
         self._entry: asyncio.Task[bool] | None = None
+        self._is_confirmed = client.needs_login  # whose account it is: a login says so
         self._client = client
         self._link = link
         self._allowance = allowance
@@ -139,10 +140,14 @@ class Watch:
         await self._rules_are_current(reader)
         await self._limits.flat_by(reader)
         reasons = self._halts.flattening(reader)
-        await self._pay(reader, REQUESTS_PER_POLL, 0, is_urgent=self._is_closing(reader))
+        reads = REQUESTS_PER_POLL + (not self._is_confirmed)
+        await self._pay(reader, reads, 0, is_urgent=self._is_closing(reader))
         entry, self._entry = self._entry, None
         if entry is not None:
             await entry  # one that failed is a poll that failed: it is not tried twice in a row
+        if not self._is_confirmed:
+            await entering.confirm(self._client)  # before anything is judged, or closed
+            self._is_confirmed = True
         reach("monitor.before_poll")  # reading positions and balance
         positions = self._positions = await self._client.open_positions()
         if reasons:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 
+import apsw
 import pytest
 
 from bus.vocabulary import ExitCode
@@ -68,10 +69,31 @@ def test_database_of_another_account_ends_executor_and_monitor_with_78_before_th
         assert (found.status(), found.read("halts")) == ("opened", [])
 
 
+def test_token_of_another_account_judges_no_order_of_this_one() -> None:
+    with rig() as found:
+        found.run.arm("executor.before_post", "kill")
+        assert found.start().wait(20) == -signal.SIGKILL
+        forget_the_owner(found)
+        use(found, account_id="ACC-2", paper_api="trader")
+        found.start()
+        found.run.eventually(lambda: "'ACC-2' is not among the accounts of this token" in found.run.console())
+        assert "Looked at the account" not in found.run.console().rpartition("Waiting for the broker")[2]
+        assert found.status() == "executing"
+
+
 def use(found: Rig, **broker: str) -> None:
     """Have what is started from now on use these settings of the broker."""
     lines = "".join(f'{name} = "{value}"\n' for name, value in broker.items())
     found.run.profile.write_text(found.run.profile.read_text().replace("[broker]\n", f"[broker]\n{lines}"))
+
+
+def forget_the_owner(found: Rig) -> None:
+    db = apsw.Connection(str(found.run.data / "decisions.db"))
+    db.set_busy_timeout(5_000)
+    db.execute("DELETE FROM meta WHERE key = 'owner'")
+    db.execute("DROP TRIGGER account_days_keep")
+    db.execute("DELETE FROM account_days")
+    db.close()
 
 
 def test_broker_that_does_not_listen_is_waited_for() -> None:

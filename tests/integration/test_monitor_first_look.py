@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from actors.broker.errors import BudgetSpent, Transient
+from actors.broker.errors import BudgetSpent, Transient, Unauthorised
 from actors.broker.wire import ClosedPosition
 from actors.compliance import rulebook
 from actors.watch.poll import FAILED_AGAIN_S
 from bus import messages
+from bus.messages import Peer
+from bus.vocabulary import Role
 from tests.kit import watching
 from tests.kit.watching import Room
 
@@ -39,6 +41,20 @@ async def test_limit_that_is_passed_waits_for_no_history(room: Room, monkeypatch
         assert found.flattens() == ["daily_drawdown"]
         assert await room.open_positions() == ()
         assert closes_before == [1]  # only what asks how the position ended
+
+
+async def test_token_of_another_account_closes_nothing_and_is_told(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def another() -> None:
+        raise Unauthorised("broker.account_id 'PAPER-1' is not among the accounts of this token: ACC-2")
+
+    monkeypatch.setattr(room.client, "needs_login", False)
+    monkeypatch.setattr(room.client, "login", another)
+    with room.watched() as found:
+        await room.buy()
+        room.store.apply(Peer(Role.PILOT, 1, "eeeeeeeeeeee"), messages.Flatten(operator="ann", reason="out"))
+        await found.round()
+        await found.round()
+        assert (room.client.looks, room.client.closes, found.events()) == (0, 0, ["broker_login"])
 
 
 async def test_history_is_read_with_a_second_look_at_once_and_then_no_more(room: Room) -> None:
