@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from actors.console import text
+from actors.console import checks, text
 from bus.records import DecisionRecord, Order, TradeIntent, Transition
 
 CELL_CHARS_MAX = 300
@@ -135,7 +135,7 @@ def show_story(out: Console, story: Story) -> None:
         _transition(out, move)
     if story.compliance is not None:
         _heading(out, "Compliance: " + ("passed" if story.compliance.passed else f"refused, {story.compliance.reason}"))
-        out.print(_checks(story.compliance.checks))
+        out.print(_checks(story.compliance.checks, out.width))
     if story.order is not None:
         _fields(out, "Order", story.order, ("plan",))
         _fields(out, "Order plan", story.order.plan, ())
@@ -151,11 +151,22 @@ def _transition(out: Console, move: Transition) -> None:
         out.print(Padding(cell(text.line(move.reason, CELL_CHARS_MAX * 4), "dim"), (0, 0, 0, 4)))
 
 
-def _checks(found: tuple[Check, ...]) -> Table:
-    table = grid("check", "", "limit", "found", "says")
+def _checks(found: tuple[Check, ...], width: int) -> Table:
+    """Return verdict, name and reason of each check, whole; its figures beside them where there is room, else below.
+
+    They have no columns: the longest limit would leave none of the width to names and reasons.
+    """
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for check in found:
-        word = Text("ok", "green") if check.passed else Text("NO", "bold red")
-        table.add_row(cell(check.name), word, cell(check.limit), cell(check.found), cell(check.text))
+        word = Text("ok", "dim") if check.passed else Text("NO", "bold red")
+        said = cell(text.line(f"{check.name}: {check.text}", CELL_CHARS_MAX * 4), "dim" if check.passed else "")
+        limit, finding = (checks.figure(check.name, value) for value in (check.limit, check.found))
+        figures = cell(text.line(f"limit {limit}, found {finding}", CELL_CHARS_MAX * 4), "dim")
+        is_beside = len(word) + said.cell_len + figures.cell_len + len("     ()") <= width
+        before, after = ("   (", ")") if is_beside else ("\n  ", "")
+        table.add_row(word, said.append(before).append_text(figures).append(after))
     return table
 
 

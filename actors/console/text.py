@@ -16,6 +16,7 @@ _CONTROL = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
     r"\u2060-\u206f\u3164\ud800-\uf8ff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff\U000e0000-\U0010ffff]"
 )
+_LONG_NUMBER = re.compile(r"-?\d{1,15}\.\d{6,}\Z")
 
 
 def clean(text: str, chars_max: int) -> str:
@@ -27,6 +28,11 @@ def clean(text: str, chars_max: int) -> str:
 def line(text: str, chars_max: int) -> str:
     """Return text as one clean line: a line feed in it could forge a line of a log."""
     return clean(" ".join(text.split()), chars_max)
+
+
+def rounded(value: str) -> str:
+    """Return a number with at most five decimals; any other text as it is."""
+    return f"{float(value):.5f}".rstrip("0").rstrip(".") if _LONG_NUMBER.match(value) else value
 
 
 def age(since: str | None, now: datetime) -> str:

@@ -15,7 +15,7 @@ from actors.compliance import day as firm_days
 from actors.compliance.day import FirmDay
 from actors.compliance.money import amount
 from actors.compliance.rulebook import RuleSet
-from actors.console import tables, text
+from actors.console import checks, tables, text
 from bus.clock import iso, parse
 from bus.records import DecisionRecord, Halt, Order, TradeIntent, Transition, Worker
 from bus.vocabulary import OrderStatus, Status
@@ -229,10 +229,7 @@ def _executing(at: Moment, intent: TradeIntent, order: Order | None) -> Answer:
 def _rejected(intent: TradeIntent, moves: list[Transition]) -> Answer:
     verdict = tables.compliance_of(intent.compliance_snapshot)
     failed = [check for check in verdict.checks if not check.passed] if verdict else []
-    facts = [
-        Fact(f"check {one.name}", f"found {one.found}, limit {one.limit}: {text.line(one.text, REASON_CHARS_MAX)}")
-        for one in failed
-    ]
+    facts = [Fact(f"check {one.name}", _checked(one)) for one in failed]
     names = ", ".join(one.name for one in failed[:SHOWN_MAX])
     reason = _reason(moves[-1]) if moves else intent.execution_error or "not recorded"
     said = f"The gate refused {intent.symbol} {intent.suggested_side}: {reason}"
@@ -299,6 +296,11 @@ def _closed(intent: TradeIntent, decision: DecisionRecord | None, order: Order |
 
 def _reason(move: Transition) -> str:
     return text.line(move.reason, REASON_CHARS_MAX).rstrip(".") or "no reason was given"
+
+
+def _checked(check: tables.Check) -> str:
+    found, limit = (checks.figure(check.name, value) for value in (check.found, check.limit))
+    return f"found {found}, limit {limit}: {text.line(check.text, REASON_CHARS_MAX)}"
 
 
 def _planned(order: Order) -> Fact:

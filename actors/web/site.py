@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from actors.console import text
+from actors.console import checks, text
 from actors.web import words
 from bus import clock
 from config import dollars
@@ -23,7 +23,6 @@ HERE = Path(__file__).parent
 KINDS = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 CELL_CHARS_MAX = 2_000
 REPORT_CHARS_MAX = 40_000
-LONG_NUMBER = re.compile(r"^-?\d{1,15}\.\d{6,}\Z")
 LONG_TIME = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\.\d+(?=[+-]|\Z)")
 
 
@@ -50,7 +49,7 @@ class Site:
         self.version = self._digest()
         self._env.globals.update(version=self.version, words=words, signs=words.SIGNS)
         self._env.filters.update(
-            ago=ago, money=words.money, signed=words.signed, line=line, figure=figure, report=report,
+            ago=ago, money=words.money, signed=words.signed, line=line, figure=figure, checked=checked, report=report,
             tone=words.tone_of, dollars=dollars.text, clock=clock_time, day=day,
         )  # fmt: skip
         for template in self._env.list_templates():
@@ -96,8 +95,12 @@ def line(value: object) -> str:
 
 def figure(value: object) -> str:
     """Return a record's value as one clean line, a number with at most five decimals, a time to the second."""
-    said = LONG_NUMBER.sub(lambda found: f"{float(found[0]):.5f}".rstrip("0").rstrip("."), line(value))
-    return LONG_TIME.sub(r"\1", said)
+    return LONG_TIME.sub(r"\1", text.rounded(line(value)))
+
+
+def checked(value: str, check: str) -> str:
+    """Return a limit or a finding of the guard's check of that name as people read it."""
+    return checks.figure(check, value)
 
 
 def report(value: object) -> str:

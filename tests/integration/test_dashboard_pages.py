@@ -154,13 +154,15 @@ async def test_checks_stand_with_limit_and_finding(here: Page) -> None:
     intent = here.store.executing(EXECUTOR)
     snapshot = (
         '{"passed":false,"rule":"spread","reason":"spread too wide","checks":[{"name":"spread","passed":false,'
-        '"limit":"3","found":"9.1","text":"spread 9.1 pips"}]}'
+        '"limit":"3","found":"9.1","text":"spread 9.1 pips"},{"name":"daily_drawdown","passed":true,'
+        '"limit":"4787500","found":"4800000","text":"all well"}]}'
     )
     reject = messages.Reject(intent_id=intent.id, epoch=intent.epoch, reason="no", compliance_snapshot=snapshot)
     here.store.tell(EXECUTOR, reject)
     said = text_of(await here.get(f"/intents/{intent.id}"))
     assert "Checks of the gate: refused spread too wide" in said
     assert "spread ✕ no 3 9.1 spread 9.1 pips" in said
+    assert "daily drawdown ✓ yes 47,875.00 48,000.00 all well" in said
 
 
 async def test_text_from_outside_is_never_markup(here: Page) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.compliance import best_day, drawdown, guard, news, rule_checks, rulebook
+from actors.compliance import best_day, drawdown, guard, money, news, rule_checks, rulebook
 from actors.compliance.account import AccountView
 from actors.compliance.conversion import NoRate
 from actors.compliance.rulebook import RuleSet
@@ -448,6 +448,15 @@ def test_snapshot_is_json_with_every_check() -> None:
     assert [check["name"] for check in said["checks"]] == ORDER_OF_CHECKS
     assert said["passed"] is True
     assert set(said["checks"][0]) == {"name", "passed", "limit", "found", "text"}
+
+
+@pytest.mark.parametrize("rule", sorted(REFUSED))
+def test_figures_said_to_be_cents_are_amounts_in_the_text(rule: str) -> None:
+    for check in asked(REFUSED[rule]).checks:
+        values = {check.limit, check.found}
+        if all(value.lstrip("-").isdigit() for value in values):
+            is_money = all(money.amount(int(value)) in check.text for value in values)
+            assert is_money is (check.name in money.CHECKS_IN_CENTS), check
 
 
 def test_halt_text_names_kind_and_reason() -> None:

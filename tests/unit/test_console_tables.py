@@ -9,6 +9,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from actors.compliance import guard
 from actors.console import overview, tables
 from actors.console.holdings import OpenPosition
 from actors.console.overview import Overview
@@ -17,6 +18,7 @@ from bus import clock
 from bus.records import DecisionRecord, EquitySample, Halt, LlmDay, Order, OrderPlan, Transition, Worker
 from bus.vocabulary import OrderStatus, Status
 from tests.kit.analysis import an_intent
+from tests.kit.compliance import a_plan, an_account, the_facts, the_rules
 
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
 EVIL = "bad\x1b]0;title\x07\x1b[31m [bold]x[/bold] :smile: \nforged"
@@ -117,6 +119,42 @@ def test_a_failed_check_is_shown_with_limit_and_found(out: io.StringIO) -> None:
     shown = " ".join(lines(out))
     for expected in ("Compliance: refused, too much", "daily_drawdown", "NO", "2125.00", "2300.00"):
         assert expected in shown
+
+
+CHECKED = guard.check_all(
+    a_plan(), an_account(balance_cents=4_812_500, realised_cents=86_001), the_rules(), the_facts(rules_hash="0" * 64)
+)
+
+
+@pytest.mark.parametrize("columns", [80, 100, 140])
+def test_every_check_has_its_verdict_name_and_reason_whole(
+    monkeypatch: pytest.MonkeyPatch, out: io.StringIO, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    found = tables.compliance_of(CHECKED.snapshot())
+    assert found is not None
+    tables.show_story(tables.console(out), a_story(compliance=found))
+    text = out.getvalue()
+    assert max(map(len, text.splitlines())) <= columns
+    shown = " ".join(text[text.index("Compliance: refused, ") :].split())
+    for check in found.checks:
+        said = " ".join(f"{'ok' if check.passed else 'NO'} {check.name}: {check.text}".split())
+        assert f"{said} limit " in shown.replace("(limit ", "limit "), check.name
+    for expected in (
+        "limit 47,875.00, found 47,875.00",  # daily_drawdown
+        "limit 1,360.00, found 1,360.01",  # best_day
+        "limit 2,200.00, found ",  # margin
+        f"limit {the_rules().fingerprint[:12]}, found {'0' * 12}",
+        "NO daily_drawdown", "NO best_day", "ok positions", "limit 3, found 1",
+    ):  # fmt: skip
+        assert expected in shown, expected
+    assert "0" * 13 not in shown and "4787500" not in shown
+
+
+def test_figures_stand_beside_a_check_where_there_is_room(monkeypatch: pytest.MonkeyPatch, out: io.StringIO) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    tables.show_story(tables.console(out), a_story(compliance=tables.compliance_of(CHECKED.snapshot())))
+    assert any("ok  currency: " in line and "   (limit USD, found USD)" in line for line in out.getvalue().splitlines())
 
 
 def test_the_order_and_the_decision_are_shown_with_every_field(out: io.StringIO) -> None:

@@ -24,7 +24,8 @@ SETTINGS = Settings(profile="test")
 GUARD = (
     '{"passed": false, "rule": "spread", "reason": "too wide", "checks": ['
     '{"name": "session", "passed": true, "limit": "open", "found": "open", "text": "the market is open"},'
-    '{"name": "spread", "passed": false, "limit": "2.0", "found": "9.5", "text": "the spread is 9.5 pips"}]}'
+    '{"name": "spread", "passed": false, "limit": "2.0", "found": "9.5", "text": "the spread is 9.5 pips"},'
+    '{"name": "best_day", "passed": false, "limit": "136000", "found": "146786", "text": "too much"}]}'
 )
 
 
@@ -186,8 +187,12 @@ def test_rejected_with_the_failing_checks_and_their_figures(store: StoreHarness)
     )
     store.tell(EXECUTOR, body)
     found = of(store, intent.id)
-    assert found.verdict == "rejected" and found.said == "The gate refused EURUSD BUY: spread: too wide (spread)."
+    assert (
+        found.verdict == "rejected"
+        and found.said == "The gate refused EURUSD BUY: spread: too wide (spread, best_day)."
+    )
     assert facts(found)["check spread"] == "found 9.5, limit 2.0: the spread is 9.5 pips"
+    assert facts(found)["check best_day"] == "found 1,467.86, limit 1,360.00: too much"
     assert "check session" not in facts(found)
 
 
