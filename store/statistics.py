@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 from msgspec import Struct
 
-from bus.records import EquitySample, Halt, OrderPlan, Record, Transition
+from bus.records import Closing, EquitySample, Halt, OrderPlan, Record, Transition
 from store.queries import Reader
 from store.rows import columns, record_of
 
@@ -88,6 +88,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     net_profit_cents: int | None
     close_reason: str
     failure_reason: str
+    closing: Closing | None  # the operator's order to close it
     arrows: tuple[Transition, ...]
 
 
@@ -151,6 +152,7 @@ def _entry(reader: Reader, arrows: list[Transition], shown: tuple[Transition, ..
         net_profit_cents=decision.net_profit_cents if decision else None,
         close_reason=decision.close_reason if decision else "",
         failure_reason=decision.failure_reason if decision else arrows[-1].reason,
+        closing=reader.closing(intent_id),
         arrows=shown,
     )
 

@@ -50,4 +50,5 @@ def story(reader: Reader, intent_id: str) -> tables.Story:
         order=reader.order(intent_id),
         transitions=reader.transitions(intent_id),
         compliance=tables.compliance_of(found.compliance_snapshot),
+        closing=reader.closing(intent_id),
     )

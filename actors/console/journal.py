@@ -26,7 +26,7 @@ REASON_CHARS_MAX = 2_000
 COLUMNS = (
     "day", "intent_id", "symbol", "status", "begun_at", "side", "sl_pips", "tp_pips", "decision_reason", "end_reason",
     "volume", "entry_price", "sl_price", "tp_price", "worst_loss", "position_id", "opened_at", "closed_at",
-    "net_profit", "r", "close_reason",
+    "net_profit", "r", "close_reason", "close_ordered_by", "close_order_reason",
 )  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def _entries(reader: Reader, day: FirmDay) -> Iterator[Entry]:
 
 
 def _row(entry: Entry, day: FirmDay, zone: ZoneInfo) -> tuple[int | float | str | None, ...]:
-    plan = entry.plan
+    plan, closing = entry.plan, entry.closing
     return (
         day.day, entry.intent_id, entry.symbol, entry.status, _time(entry.begun_at, zone), entry.side, entry.sl_pips,
         entry.tp_pips, _decision(entry), entry.failure_reason,
@@ -88,7 +88,7 @@ def _row(entry: Entry, day: FirmDay, zone: ZoneInfo) -> tuple[int | float | str 
         str(plan.sl_price) if plan else None, str(plan.tp_price) if plan else None,
         cells.plain_amount(plan.loss_cents) if plan else None, entry.position_id,
         _time(entry.opened_at, zone), _time(entry.closed_at, zone), cells.plain_amount(entry.net_profit_cents),
-        _r(entry), entry.close_reason,
+        _r(entry), entry.close_reason, closing.operator if closing else None, closing.reason if closing else None,
     )  # fmt: skip
 
 
@@ -149,6 +149,12 @@ def _story(entry: Entry, zone: ZoneInfo) -> list[str]:
         lines += [
             f"{plan.side} {plan.volume} {_said(plan.symbol)} at {plan.entry_price}, SL {plan.sl_price}, "
             f"TP {plan.tp_price}, worst loss {amount(plan.loss_cents)}.",
+            "",
+        ]
+    if (closing := entry.closing) is not None:
+        lines += [
+            f"Operator {_said(closing.operator)} ordered it closed {_time(closing.asked_at, zone)}: "
+            f"{_said(closing.reason)}.",
             "",
         ]
     for arrow in entry.arrows:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.console import checks, text
-from bus.records import DecisionRecord, Order, TradeIntent, Transition
+from bus.records import Closing, DecisionRecord, Order, TradeIntent, Transition
 
 CELL_CHARS_MAX = 300
 REPORT_CHARS_MAX = 40_000
@@ -58,6 +58,7 @@ class Story(Struct, frozen=True, kw_only=True):
     order: Order | None
     transitions: list[Transition]
     compliance: Compliance | None  # None: the guard has not seen it
+    closing: Closing | None  # the operator's order to close it
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -120,7 +121,7 @@ def show_intents(out: Console, rows: list[Row], now: datetime) -> None:
 
 
 def show_story(out: Console, story: Story) -> None:
-    """Print everything about one intent: fields, signal, report, arrows, checks, order, decision."""
+    """Print everything about one intent: fields, signal, report, arrows, checks, order, order to close, decision."""
     intent = story.intent
     head = Text.assemble(intent.id, "  ", intent.symbol, "  ", intent.suggested_side or "-", "  ")
     out.print(head.append_text(_status(intent.status)))
@@ -139,6 +140,8 @@ def show_story(out: Console, story: Story) -> None:
     if story.order is not None:
         _fields(out, "Order", story.order, ("plan",))
         _fields(out, "Order plan", story.order.plan, ())
+    if story.closing is not None:
+        _fields(out, "Close ordered", story.closing, ("intent_id",))
     if story.decision is not None:
         _fields(out, "Decision", story.decision, ("compliance_snapshot",))
 

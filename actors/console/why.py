@@ -17,7 +17,7 @@ from actors.compliance.money import amount
 from actors.compliance.rulebook import RuleSet
 from actors.console import checks, tables, text
 from bus.clock import iso, parse
-from bus.records import DecisionRecord, Halt, Order, TradeIntent, Transition, Worker
+from bus.records import Closing, DecisionRecord, Halt, Order, TradeIntent, Transition, Worker
 from bus.vocabulary import OrderStatus, Status
 from config.settings import Settings
 from store import past
@@ -126,7 +126,7 @@ def _answer(
         case Status.OPENED:
             return _opened(at, intent, order)
         case Status.CLOSED:
-            return _closed(intent, decision, order)
+            return _closed(at, intent, decision, order)
 
 
 # ── before anybody decided ──────────────────────────────────────────────────
@@ -270,13 +270,15 @@ def _opened(at: Moment, intent: TradeIntent, order: Order | None) -> Answer:
     said = f"{intent.symbol} is open since {intent.executed_at} as position {intent.position_id}"
     facts = [] if order is None else [_planned(order)]
     if (closing := at.reader.closing(intent.id)) is not None:
-        said += f"; operator {closing.operator} ordered it closed: {text.line(closing.reason, REASON_CHARS_MAX)}"
-        facts.append(Fact("close ordered", f"{closing.asked_at} by {closing.operator}"))
+        said += f"; operator {closing.operator} ordered it closed: {_asked(closing)}"
+        facts.append(_ordered(closing))
     return "opened", f"{said}.", facts
 
 
-def _closed(intent: TradeIntent, decision: DecisionRecord | None, order: Order | None) -> Answer:
+def _closed(at: Moment, intent: TradeIntent, decision: DecisionRecord | None, order: Order | None) -> Answer:
     facts = [] if order is None else [_planned(order)]
+    if (closing := at.reader.closing(intent.id)) is not None:
+        facts.append(_ordered(closing))
     if decision is None or decision.net_profit_cents is None:
         return (
             "closed",
@@ -286,9 +288,11 @@ def _closed(intent: TradeIntent, decision: DecisionRecord | None, order: Order |
     money = f"{'+' if decision.net_profit_cents >= 0 else ''}{amount(decision.net_profit_cents)}"
     said = (
         f"{intent.symbol} was traded as position {intent.position_id} and closed at {decision.closed_at} by "
-        f"{text.line(decision.close_reason, REASON_CHARS_MAX)}, net {money}."
+        f"{text.line(decision.close_reason, REASON_CHARS_MAX)}, net {money}"
     )
-    return "closed", said, [*facts, Fact("net profit", money)]
+    if closing is not None:  # its stop or target may have been faster
+        said += f"; operator {closing.operator} had ordered it closed: {_asked(closing)}"
+    return "closed", f"{said}.", [*facts, Fact("net profit", money)]
 
 
 # ── pieces ──────────────────────────────────────────────────────────────────
@@ -308,6 +312,14 @@ def _planned(order: Order) -> Fact:
     target = plan.tp_price or "none"
     figures = f"{plan.side} {plan.volume} {plan.symbol} at {plan.entry_price}, SL {plan.sl_price}, TP {target}"
     return Fact("order", f"{figures}, {amount(plan.loss_cents)} at risk, {order.status}")
+
+
+def _ordered(closing: Closing) -> Fact:
+    return Fact("close ordered", f"{closing.asked_at} by {closing.operator}: {_asked(closing)}")
+
+
+def _asked(closing: Closing) -> str:
+    return text.line(closing.reason, REASON_CHARS_MAX).rstrip(".")
 
 
 def _halted(halts: list[Halt]) -> list[Fact]:

@@ -174,7 +174,7 @@ class Views:
         return self._usual(board, now) | {
             "intent": intent, "line": line, "moves": board.transitions(intent_id), "order": board.order(intent_id),
             "decision": board.decision(intent_id), "compliance": tables.compliance_of(intent.compliance_snapshot),
-            "signal": figures.fields_of(intent.signal_json),
+            "signal": figures.fields_of(intent.signal_json), "closing": board.closing(intent_id),
         }  # fmt: skip
 
     def _alerts(self, board: Board, now: datetime, page: int) -> dict[str, Any]:

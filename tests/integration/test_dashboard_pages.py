@@ -150,6 +150,18 @@ async def test_intent_page_tells_its_whole_life(here: Page) -> None:
     assert said.index("Proposed") < said.index("Order reserved") < said.index("Outcome")
 
 
+async def test_an_order_to_close_stands_with_operator_and_reason_while_open_and_after(here: Page) -> None:
+    intent = here.store.opened(EXECUTOR)
+    order = messages.Close(intent_id=intent.id, operator="ann", reason="before the <payrolls>")
+    here.store.tell(PEERS[Role.PILOT], order)
+    assert "Close ordered ann, " in (said := text_of(await here.get(f"/intents/{intent.id}")))
+    assert "before the <payrolls>" in said and "It is open." in said
+    body = messages.PositionClosed(intent_id=intent.id, position_id="p1", result=builders.a_result())
+    here.store.tell(PEERS[Role.MONITOR], body)
+    assert "before the <payrolls>" in (said := text_of(await here.get(f"/intents/{intent.id}")))
+    assert "Net profit" in said
+
+
 async def test_checks_stand_with_limit_and_finding(here: Page) -> None:
     intent = here.store.executing(EXECUTOR)
     snapshot = (

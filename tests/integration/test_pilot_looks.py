@@ -111,12 +111,21 @@ def test_alerts_are_listed_newest_first_and_by_level(down: dict[str, str]) -> No
 
 
 def test_why_by_pair_and_by_id(down: dict[str, str]) -> None:
-    assert "was traded as position p1" in shown("why", down["closed"][:6])
+    assert "was traded as position p1" in shown("why", down["closed"][:12])
     found = as_json("why", "gbpusd")
     assert isinstance(found, dict)
     assert (found["verdict"], found["intent_id"]) == ("opened", down["opened"])
     assert "No intent of USDCHF today" in shown("why", "USDCHF")
     assert pilot("why", "zz").returncode == 1
+
+
+def test_an_order_to_close_is_shown_with_operator_and_reason(down: dict[str, str]) -> None:
+    assert "Close ordered operator ann reason news asked_at 2026-" in shown("show", down["opened"])
+    found = as_json("show", down["opened"])
+    assert isinstance(found, dict)
+    assert (found["closing"]["operator"], found["closing"]["reason"]) == ("ann", "news")
+    assert "Close ordered" not in shown("show", down["closed"])
+    assert as_json("show", down["closed"])["closing"] is None  # type: ignore[index]
 
 
 def test_top_into_a_pipe_and_on_a_terminal_that_is_interrupted(down: dict[str, str]) -> None:

@@ -50,6 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         messages.Reject(intent_id=taken.id, epoch=taken.epoch, reason="-spread too wide", compliance_snapshot="{}"),
     )
     lost = store.opened(EXECUTOR, "p2", symbol="EURUSD", bar_time="2026-11-02")
+    store.tell(a_peer(Role.PILOT), messages.Close(intent_id=lost.id, operator="me", reason="payrolls | now"))
     store.tell(EXECUTOR, messages.GrantRequests(day=DAY, reads=20, writes=4))
     store.tell(a_peer(Role.PILOT), messages.Pause(operator="me", reason="a | b"))
     store.clock.advance(86_400)
@@ -179,6 +180,8 @@ def test_a_csv_journal_is_harmless_for_a_spreadsheet(folder: Path) -> None:
     values = [value for row in found.values() for value in row.values()]
     assert not [one for one in values if one[:1] in ("=", "+", "@") or (one[:1] == "-" and not one[1:2].isdigit())]
     assert FORMULA in found["GBPUSD cancelled"]["decision_reason"]
+    lost = found["EURUSD closed"]
+    assert (lost["close_ordered_by"], lost["close_order_reason"]) == ("me", "payrolls | now")
 
 
 def test_a_markdown_journal_tells_each_intent_and_obeys_no_reason(folder: Path) -> None:
@@ -190,6 +193,7 @@ def test_a_markdown_journal_tells_each_intent_and_obeys_no_reason(folder: Path) 
     assert "<b>" not in shown
     assert r"a \| &lt;b&gt;b" in shown
     assert "executing to opened" in shown
+    assert r"Operator me ordered it closed 2026-11-02T09:00:00+02:00: payrolls \| now." in shown
     quiet = pilot("journal", "2026-01-01").stdout
     assert "No intent has a record of this day." in quiet
 

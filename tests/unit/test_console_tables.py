@@ -52,6 +52,7 @@ def an_order(**changes: object) -> Order:
 def a_story(**changes: object) -> Story:
     usual: dict[str, object] = {
         "intent": an_intent(), "decision": None, "order": None, "transitions": [a_transition()], "compliance": None,
+        "closing": None,
     }  # fmt: skip
     return Story(**(usual | changes))  # type: ignore[arg-type]
 

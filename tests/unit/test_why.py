@@ -234,13 +234,17 @@ def test_opened_ordered_closed_and_closed(store: StoreHarness) -> None:
     assert "50.00 at risk" in facts(found)["order"]
     store.tell(PILOT, messages.Close(intent_id=intent.id, operator="ann", reason="news"))
     assert "operator ann ordered it closed: news" in of(store, intent.id).said
+    assert facts(of(store, intent.id))["close ordered"].endswith("Z by ann: news")
     result = messages.PositionResult(
         closed_at="2026-11-02T09:00:00.000Z", net_profit_cents=-1_205, close_price="1.1", reason="sl"
     )
     store.tell(a_peer(Role.MONITOR), messages.PositionClosed(intent_id=intent.id, position_id="p1", result=result))
     found = of(store, intent.id)
     assert (found.verdict, facts(found)["net profit"]) == ("closed", "-12.05")
-    assert "closed at 2026-11-02T09:00:00.000Z by sl, net -12.05" in found.said
+    assert (
+        "closed at 2026-11-02T09:00:00.000Z by sl, net -12.05; operator ann had ordered it closed: news." in found.said
+    )
+    assert facts(found)["close ordered"].endswith("Z by ann: news")
 
 
 def test_text_from_outside_stays_one_clean_line(store: StoreHarness) -> None:
