@@ -12,9 +12,12 @@ from store.queries import Reader
 
 TABLES = {  # in which order their rows come
     "intents": "rowid", "decisions": "rowid", "orders": "rowid", "transitions": "seq", "equity_samples": "at",
-    "account_days": "account_id, day, reset", "alerts": "seq", "api_usage": "day, actor",
-    "llm_usage": "day, endpoint, actor",
+    "account_days": "account_id, day, reset", "account_marks": "account_id, kind", "halts": "id",
+    "closings": "intent_id", "attestations": "id", "alerts": "seq", "alert_deliveries": "through_seq",
+    "api_usage": "day, actor", "llm_usage": "day, endpoint, actor", "archive_anchors": "file",
 }  # fmt: skip
+LEFT_OUT = ("meta", "commands", "retired_keys", "workers", "tallies", "exits")
+"""What the processes keep for themselves: it tells nothing of an intent, an order or the account."""
 
 Value = int | float | str | None
 

@@ -1,4 +1,4 @@
-"""All tables of the database as CSV or Parquet in a new folder: whole, or not there.
+"""The tables of `dump.TABLES` as CSV or Parquet in a new folder: whole, or not there.
 
 Used by `pilot export`. Reads one moment of the database and changes nothing in it; holds some rows of one table at a
 time. Loads pyarrow only when Parquet is wanted. Values are exact: cents are integers, prices and volumes are the
@@ -36,7 +36,7 @@ class ExportRefused(Exception):
 
 
 def export(reader: Reader, folder: Path, kind: Kind) -> dict[str, int]:
-    """Write every table into `folder`, which must not exist; return the number of rows of each.
+    """Write every table of `dump.TABLES` into `folder`, which must not exist; return the number of rows of each.
 
     Raises:
         ExportRefused: the folder is there, its place cannot be written to, or another export is writing it.

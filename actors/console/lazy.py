@@ -33,7 +33,7 @@ COMMANDS = {
     "attest": ("steer", "Record that you compared the rules with the dashboard."),
     "stats": ("records", "Count intents, results by pair, requests."),
     "journal": ("records", "Tell one day: decisions, reasons, results."),
-    "export": ("records", "Write all tables as CSV or Parquet."),
+    "export": ("records", "Write the whole record as CSV or Parquet."),
     "rules": ("rules", "Look at the firms' rules."),
     "analysts": ("analysts_report", "Look at what the analysts' verdicts were worth."),
     "scan": ("scan", "Rank the pairs by hand, or measure the ranking; proposes nothing."),

@@ -89,7 +89,7 @@ def export(
     as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV.")] = False,
     as_parquet: Annotated[bool, typer.Option("--parquet", help="Write Parquet.")] = False,
 ) -> None:
-    """Write all tables of one moment into a new folder, whole or not at all."""
+    """Write all tables of intents, orders and the account, of one moment, into a new folder, whole or not at all."""
     from actors.console import export as writing
 
     if as_csv == as_parquet:

@@ -23,6 +23,7 @@ from store import connection, dump
 from store.queries import Reader
 from tests.kit import failpoints
 from tests.kit.builders import a_peer, a_result
+from tests.kit.points import ROOT
 from tests.kit.real_store import Ended, pilot
 from tests.kit.store import StoreHarness
 
@@ -231,6 +232,27 @@ def test_csv_and_parquet_hold_every_row_with_its_exact_type(folder: Path, tmp_pa
     assert "'-spread too wide" in (tmp_path / "csv" / "intents.csv").read_text()
 
 
+def test_what_the_operator_and_the_limits_did_is_exported(folder: Path, tmp_path: Path) -> None:
+    ended = pilot("export", str(tmp_path / "out"), "--csv")
+    assert ended.returncode == 0, ended.stderr
+    assert "  closings 1\n" in ended.stdout and "  halts 1\n" in ended.stdout
+    with (tmp_path / "out" / "closings.csv").open(newline="") as file:
+        assert [(row["operator"], row["reason"]) for row in csv.DictReader(file)] == [("me", "payrolls | now")]
+    with (tmp_path / "out" / "halts.csv").open(newline="") as file:
+        assert [row["reason"] for row in csv.DictReader(file)] == ["operator: me: a | b"]
+    assert {"attestations", "account_marks", "alert_deliveries", "archive_anchors"} <= set(dump.TABLES)
+
+
+def test_every_table_is_exported_or_left_out_by_name_and_the_page_says_which(reader: Reader) -> None:
+    found = {str(row[0]) for row in reader._db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    assert found - {name for name in found if name.startswith("sqlite_")} == {*dump.TABLES, *dump.LEFT_OUT}
+    assert not set(dump.TABLES) & set(dump.LEFT_OUT)
+    page = (ROOT / "docs" / "journal.md").read_text()
+    written, _, left_out = page[page.index("## pilot export") :].partition("Left out")
+    assert [table for table in dump.TABLES if f"`{table}`" not in written] == []
+    assert [table for table in dump.LEFT_OUT if f"`{table}`" not in left_out] == []
+
+
 def test_a_table_is_never_held_as_a_whole() -> None:
     endless = ((number, "x" * 100) for number in itertools.count())
     assert len(next(export._batches(endless))) == export.ROWS_A_BATCH
@@ -270,7 +292,25 @@ def test_a_killed_journal_leaves_no_file(folder: Path, tmp_path: Path) -> None:
 def test_an_export_is_one_moment_whatever_is_written_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = StoreHarness(connection.open_writer(tmp_path / "decisions.db"))
     store.pending()
-    symbols = iter(("GBPUSD", "USDJPY", "AUDUSD", "USDCAD", "USDCHF", "NZDUSD", "EURJPY", "GBPJPY", "EURGBP"))
+    symbols = iter(
+        (
+            "GBPUSD",
+            "USDJPY",
+            "AUDUSD",
+            "USDCAD",
+            "USDCHF",
+            "NZDUSD",
+            "EURJPY",
+            "GBPJPY",
+            "EURGBP",
+            "EURCHF",
+            "EURAUD",
+            "EURCAD",
+            "EURNZD",
+            "GBPAUD",
+            "GBPCHF",
+        )
+    )
 
     def between_tables(point: str) -> None:
         if point == "pilot.after_export_table":
