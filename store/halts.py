@@ -114,7 +114,11 @@ def flatten(writer: Writer, sender: Peer, body: messages.Flatten) -> Answer:
 
 
 def resume(writer: Writer, sender: Peer, body: messages.Resume) -> Answer:
-    """Lift the halts that an operator may lift: not those of orders that must be settled first."""
+    """Lift the halts that an operator may lift: not those of orders that must be settled first.
+
+    Raises:
+        Refused: no reason, no such halt, or none but those of such orders.
+    """
     reason = reason_of(body.reason)
     standing = writer.read.halts(clock.iso(writer.now))
     asked = [halt for halt in standing if body.halt_id in (None, halt.id)]
@@ -129,7 +133,8 @@ def resume(writer: Writer, sender: Peer, body: messages.Resume) -> Answer:
     lifted = "; ".join(f"halt {halt.id} ({halt.reason})" for halt in may)
     alert(writer, sender, "warning", "resumed", f"operator {body.operator} lifted {lifted}: {reason}")
     left = len(standing) - len(may)
-    return Outcome.APPLIED, f"lifted {len(may)} of {len(standing)} halts" + (f"; {left} still stand" * bool(left)), None
+    rest = f"; {left} still {'stands' if left == 1 else 'stand'}" if left else ""
+    return Outcome.APPLIED, f"lifted {len(may)} of {len(standing)} halts{rest}", None
 
 
 def _not_standing(writer: Writer, halt_id: int | None) -> str:
@@ -137,7 +142,7 @@ def _not_standing(writer: Writer, halt_id: int | None) -> str:
         return "no halt stands"
     halt = writer.read.halt(halt_id)
     if halt is None:
-        return f"there is no halt {halt_id}"
+        raise Refused(f"there is no halt {halt_id}")
     if halt.lifted_at is None:
         return f"halt {halt_id} ended at {halt.until}"
     return f"halt {halt_id} was lifted at {halt.lifted_at} by {halt.lifted_by}: {halt.lift_reason}"

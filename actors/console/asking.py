@@ -86,13 +86,17 @@ def ask(command: messages.Command) -> messages.Ack:
         fail(str(error), ExitCode.CONFIG)
 
 
-def tell(ack: messages.Ack, what: str) -> None:
-    """Say what the store answered; a refusal ends with its reason and what was allowed."""
+def tell(ack: messages.Ack, what: str, then: str = "") -> None:
+    """Say what the store answered about `what`, and `then` what comes of it when this order changed something.
+
+    A refusal ends the command with its reason and what was allowed.
+    """
     if ack.outcome in (Outcome.STALE, Outcome.REFUSED):
         allowed = f"; allowed now: {', '.join(ack.allowed)}" if ack.allowed else ""
         fail(f"{ack.outcome}: {ack.reason}{allowed}", REFUSED)
-    reason = f" {text.line(ack.reason, 1_000)}" if ack.reason else ""
-    sys.stdout.write(f"{ack.outcome}: {what}{reason}\n")
+    reason = f": {text.line(ack.reason, 1_000)}" if ack.reason else ""
+    after = f"; {then}" if then and ack.outcome is Outcome.APPLIED else ""
+    sys.stdout.write(f"{ack.outcome}: {what}{reason}{after}\n")
 
 
 def operator() -> str:

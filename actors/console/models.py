@@ -186,10 +186,9 @@ def _unpin(folder: Path) -> None:
             failpoints.reach("pilot.after_unpin")
         except OSError as error:
             asking.fail(f"{place.name} cannot be removed: {error}", asking.REFUSED)
+    pins = "1 pin" if len(places) == 1 else f"{len(places)} pins"
     sys.stdout.write(
-        f"{len(places)} pins removed: the newest training ranks from the next new bar on\n"
-        if places
-        else "no model was pinned\n"
+        f"{pins} removed: the newest training ranks from the next new bar on\n" if places else "no model was pinned\n"
     )
 
 

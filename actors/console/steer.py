@@ -67,7 +67,7 @@ def resume(
     if standing:
         asking.consent(f"Lift {lines}?", yes=yes, otherwise="nothing was lifted")
     ack = asking.ask(messages.Resume(operator=asking.operator(), reason=why, halt_id=halt))
-    asking.tell(ack, "resume:")
+    asking.tell(ack, "resume")
 
 
 @app.command(epilog='Example: pilot flatten --reason "firm announced maintenance"')
@@ -79,7 +79,7 @@ def flatten(reason: Reason, yes: Yes = False) -> None:
     what = f"Close every position of the account ({known} of ours are open) and stop new orders?"
     asking.consent(what, yes=yes, otherwise="nothing was closed")
     ack = asking.ask(messages.Flatten(operator=asking.operator(), reason=why))
-    asking.tell(ack, "every position will be closed; see `pilot status`")
+    asking.tell(ack, "every position will be closed", "see `pilot status`")
 
 
 @app.command(epilog="Example: pilot halts --json")

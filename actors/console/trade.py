@@ -50,7 +50,7 @@ def submit(
         tp_pips=tp, ttl_minutes=ttl_minutes,
     )  # fmt: skip
     ack = asking.ask(command)
-    asking.tell(ack, f"{ack.intent_id or ''} {what}; follow it: pilot show {(ack.intent_id or '')[:8]}")
+    asking.tell(ack, f"{ack.intent_id or ''} {what}", f"follow it: pilot show {(ack.intent_id or '')[:8]}")
 
 
 @app.command(epilog='Example: pilot close 3f2a --reason "before the payrolls"')
@@ -64,7 +64,7 @@ def close(intent_id: finding.IntentId, reason: Reason, yes: Yes = False) -> None
         what = f"position {intent.position_id}, {intent.suggested_side} {intent.symbol}"
         asking.consent(f"Close {what}, at the market?", yes=yes, otherwise="nothing was closed")
     ack = asking.ask(messages.Close(intent_id=full_id, operator=asking.operator(), reason=why))
-    asking.tell(ack, f"{full_id} {intent.symbol}: the monitor closes it; see pilot show {full_id[:8]}")
+    asking.tell(ack, f"{full_id} {intent.symbol}", f"the monitor closes it, see pilot show {full_id[:8]}")
 
 
 @app.command(epilog='Example: pilot cancel 3f2a --reason "news at noon"')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 
 from actors.console import asking, lazy
 from bus import messages
-from bus.vocabulary import Role
+from bus.vocabulary import Outcome, Role
 from config import load
 from store import connection
 from store.queries import Reader
@@ -206,6 +207,26 @@ def test_a_reading_command_imports_neither_sockets_nor_clients(down: dict[str, s
     assert [name for name in HEAVY if name in ended.stdout.split()] == []
 
 
+# ── answers ─────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "said"),
+    [
+        ("applied", "", "; the monitor closes it, see pilot show {short}"),
+        ("already", "position p1 is closed", ": position p1 is closed"),
+        ("already", "ann ordered it at 06:00: news", ": ann ordered it at 06:00: news"),
+    ],
+)
+def test_an_answer_to_close_is_one_sentence_and_promises_only_what_comes(
+    down: dict[str, str], monkeypatch: pytest.MonkeyPatch, outcome: str, reason: str, said: str
+) -> None:
+    ack = messages.Ack(id="1", outcome=Outcome(outcome), reason=reason)
+    monkeypatch.setattr(asking, "ask", lambda command: ack)
+    ended = pilot("close", down["closed"], "--reason", "x", "--yes")
+    assert ended.stdout == f"{outcome}: {down['closed']} EURUSD{said.format(short=down['closed'][:8])}\n", ended.stderr
+
+
 # ── a trade of the operator's ───────────────────────────────────────────────
 
 
@@ -232,11 +253,16 @@ def test_a_trade_is_asked_for_submitted_and_shown(monkeypatch: pytest.MonkeyPatc
         assert agreed.returncode == 0, agreed.stderr
         assert agreed.stdout.startswith("applied: ") and "BUY EURUSD, stop 40 pips, target 80 pips" in agreed.stdout
         intent_id = agreed.stdout.split()[1]
+        assert agreed.stdout.endswith(f"target 80 pips; follow it: pilot show {intent_id[:8]}\n")
+        pilot("pause", "--reason", "holiday", "--yes")
+        waits = pilot("submit", *trade, "--yes").stdout
+        assert "target 80 pips: a halt stands, it waits until " in waits
+        assert re.search(r": holiday; follow it: pilot show [0-9a-f]{8}\n\Z", waits), waits
         refused = pilot("close", intent_id, "--reason", "x", "--yes")
         assert refused.returncode == 1 and "has no open position" in refused.stderr
         store.stop("store")
         reader = Reader(load.data_folder() / "decisions.db")
-        (intent,) = reader.intents()
+        (intent,) = [one for one in reader.intents() if one.id == intent_id]
         assert (intent.source, intent.status, intent.suggested_side) == ("manual", "ready_for_exec", "BUY")
         assert reader.transitions(intent.id)[-1].reason.endswith(f"operator {asking.operator()}: breakout")
         reader.close()

@@ -154,7 +154,7 @@ def test_models_are_listed_newest_first_and_an_older_one_ranks_until_told_otherw
     assert listed[old]["pinned_by"]
     assert re.match(r"\d{4}-\d\d-\d\dT", listed[old]["pinned_at"])
     assert shown("scan")["ranking"]["model_id"] == old
-    assert pilot("models", "use", "--latest").stdout.startswith("1 pins removed")
+    assert pilot("models", "use", "--latest").stdout.startswith("1 pin removed: ")
     assert shown("scan")["ranking"]["model_id"] == new
     assert pilot("models", "use", "--latest").stdout == "no model was pinned\n"
     text = pilot("models", "list").stdout

@@ -109,13 +109,15 @@ def test_pausing_asks_is_recorded_with_a_name_and_stands_after_a_restart(store: 
 def test_resuming_names_what_it_lifts_and_says_when_there_is_nothing(store: RealStore) -> None:
     nothing = pilot("resume", "--reason", "back", "--yes")
     assert (nothing.returncode, nothing.stdout) == (0, "already: resume: no halt stands\n")
+    missing = pilot("resume", "--halt", "99", "--reason", "back", "--yes")
+    assert (missing.returncode, missing.stderr) == (1, "pilot: refused: there is no halt 99\n")
     pilot("pause", "--reason", "holiday", "--yes")
     pilot("flatten", "--reason", "news", "--yes")
     declined = pilot("resume", "--halt", "2", "--reason", "back", given="\n")
     assert declined.returncode == 1 and "closing every position): flatten: operator" in declined.stderr
     assert "halt 1" not in declined.stderr and len(standing()) == 2
     one = pilot("resume", "--halt", "2", "--reason", "back", given="y\n")
-    assert one.stdout == "applied: resume: lifted 1 of 2 halts; 1 still stand\n", one.stderr
+    assert one.stdout == "applied: resume: lifted 1 of 2 halts; 1 still stands\n", one.stderr
     assert pilot("resume", "--reason", "back", "--yes").stdout == "applied: resume: lifted 1 of 1 halts\n"
     assert standing() == []
     twice = pilot("resume", "--halt", "2", "--reason", "back", "--yes")
@@ -128,6 +130,9 @@ def test_flattening_stops_new_orders_and_asks_the_monitor_to_close(store: RealSt
     assert declined.returncode == 1 and "Close every position of the account (0 of ours are open)" in declined.stderr
     done = pilot("flatten", "--reason", "news", "--yes")
     assert (done.returncode, done.stdout) == (0, "applied: every position will be closed; see `pilot status`\n")
+    again = pilot("flatten", "--reason", "news", "--yes").stdout
+    assert again.startswith("already: every position will be closed: halt 1 stands: flatten: operator "), again
+    assert again.endswith(": news\n")
     halt = standing()[0]
     assert (halt["kind"], halt["flatten"]) == ("hard", True)
 

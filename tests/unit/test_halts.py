@@ -77,7 +77,7 @@ def test_the_halt_of_an_order_that_is_not_settled_is_not_lifted(store: StoreHarn
     assert (ack.outcome, ack.allowed) == (Outcome.REFUSED, ("resolve",))
     hard(store)
     ack = resume(store)
-    assert (ack.outcome, ack.reason) == (Outcome.APPLIED, "lifted 1 of 2 halts; 1 still stand")
+    assert (ack.outcome, ack.reason) == (Outcome.APPLIED, "lifted 1 of 2 halts; 1 still stands")
     assert standing(store) == [f"order of intent {intent.id} is ambiguous: two fit"]
     assert resume(store, halt_id=1).outcome is Outcome.REFUSED
 
@@ -165,7 +165,7 @@ def test_flatten_is_a_hard_halt_that_closes(store: StoreHarness) -> None:
 def test_resuming_lifts_one_or_all_and_records_who_and_why(store: StoreHarness) -> None:
     hard(store)
     soft(store)
-    assert resume(store, halt_id=2).reason == "lifted 1 of 2 halts; 1 still stand"
+    assert resume(store, halt_id=2).reason == "lifted 1 of 2 halts; 1 still stands"
     assert standing(store) == ["max_drawdown: x"]
     assert resume(store, reason=" it is fine ").reason == "lifted 1 of 1 halts"
     assert standing(store) == []
@@ -178,7 +178,8 @@ def test_resuming_lifts_one_or_all_and_records_who_and_why(store: StoreHarness) 
 
 def test_resuming_what_does_not_stand_says_what_became_of_it(store: StoreHarness) -> None:
     assert resume(store).reason == "no halt stands"
-    assert resume(store, halt_id=7).reason == "there is no halt 7"
+    missing = resume(store, halt_id=7)
+    assert (missing.outcome, missing.reason) == (Outcome.REFUSED, "there is no halt 7")
     soft(store)
     store.clock.advance(3_601)
     assert resume(store, halt_id=1).reason == f"halt 1 ended at {AT_SEVEN}"
