@@ -116,7 +116,8 @@ def unresolved(case: Case) -> Check:
     Those of other symbols may go on; they count against every limit.
     """
     same = sum(1 for other in case.account.unresolved if other.symbol == case.plan.symbol)
-    text = f"{same} order of {case.plan.symbol} with an unknown outcome, {len(case.account.unresolved)} in all"
+    orders = "1 order" if same == 1 else f"{same} orders"
+    text = f"{orders} of {case.plan.symbol} with an unknown outcome, {len(case.account.unresolved)} in all"
     return said("unresolved", same == 0, limit=0, found=same, text=text)
 
 
@@ -151,12 +152,16 @@ def min_hold_share(case: Case) -> Check:
     young = account.trades_young + len(account.pending) + len(account.unresolved) + 1
     short, total = account.trades_short + young, account.trades_total + young
     possible = 0 <= account.trades_short <= account.trades_total and account.trades_young >= 0
-    passed = possible and (total < hold.trades_min or short < hold.short_share_max * total)
-    text = (
-        f"{short} of {total} trades may be held under {hold.seconds_min} s, {young} of them not closed yet; "
-        f"must stay below {hold.short_share_max} of them"
+    is_a_handful = total < hold.trades_min
+    passed = possible and (is_a_handful or short < hold.short_share_max * total)
+    text = f"{short} of {total} trades may be held under {hold.seconds_min} s, {young} of them not closed yet; "
+    text += (
+        f"counts from {hold.trades_min} trades on, not yet"
+        if passed and is_a_handful
+        else f"must stay below {hold.short_share_max} of them"
     )
-    return said("min_hold_share", passed, limit=hold.short_share_max, found=f"{short}/{total}", text=text)
+    limit = f"below {hold.short_share_max} from {hold.trades_min} trades on"
+    return said("min_hold_share", passed, limit=limit, found=f"{short}/{total}", text=text)
 
 
 def requests(case: Case) -> Check:

@@ -32,7 +32,8 @@ def bars_fresh(case: Case) -> Check:
         return said(
             "bars_fresh", False, limit=allowed, found="unknown", text="the intent does not say what bars it rests on"
         )
-    text = f"the newest bar is {age_days} days old; allowed 0 to {allowed} (scanner.bar_age_days_max)"
+    age = "1 day" if age_days == 1 else f"{age_days} days"
+    text = f"the newest bar is {age} old; allowed 0 to {allowed} (scanner.bar_age_days_max)"
     return said("bars_fresh", 0 <= age_days <= allowed, limit=allowed, found=age_days, text=text)
 
 

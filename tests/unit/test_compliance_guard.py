@@ -334,6 +334,19 @@ def test_every_open_position_of_the_day_may_be_held_too_short() -> None:
     assert verdict(account=waiting).rule == "min_hold_share"
 
 
+@pytest.mark.parametrize(
+    ("total", "says"),
+    [
+        (7, "8 of 8 trades may be held under 60 s, 1 of them not closed yet; counts from 10 trades on, not yet"),
+        (11, "8 of 12 trades may be held under 60 s, 1 of them not closed yet; must stay below 0.50 of them"),
+    ],
+)
+def test_share_of_a_handful_of_trades_says_that_it_does_not_count_yet(total: int, says: str) -> None:
+    checks = verdict(account=an_account(trades_short=7, trades_total=total)).checks
+    (check,) = [one for one in checks if one.name == "min_hold_share"]
+    assert (check.passed, check.limit, check.text) == (total == 7, "below 0.50 from 10 trades on", says)
+
+
 def test_set_without_a_hold_rule_counts_no_short_trades() -> None:
     ftmo = the_rules("ftmo-2step")
     result = verdict(account=an_account(trades_short=50, trades_total=50), rules=ftmo)
@@ -457,6 +470,15 @@ def test_figures_said_to_be_cents_are_amounts_in_the_text(rule: str) -> None:
         if all(value.lstrip("-").isdigit() for value in values):
             is_money = all(money.amount(int(value)) in check.text for value in values)
             assert is_money is (check.name in money.CHECKS_IN_CENTS), check
+
+
+@pytest.mark.parametrize(("age_days", "said"), [(0, "0 days old"), (1, "1 day old"), (2, "2 days old")])
+def test_one_is_said_as_one(age_days: int, said: str) -> None:
+    texts = {one.name: one.text for one in verdict(bar_age_days=age_days).checks}
+    assert f"the newest bar is {said}; " in texts["bars_fresh"]
+    assert texts["unresolved"] == "0 orders of EURUSD with an unknown outcome, 0 in all"
+    (one,) = [one for one in verdict(account=an_account(unresolved=(a_plan(),))).checks if one.name == "unresolved"]
+    assert one.text == "1 order of EURUSD with an unknown outcome, 1 in all"
 
 
 def test_halt_text_names_kind_and_reason() -> None:
