@@ -18,6 +18,7 @@ from actors.console.lazy import Commands
 from bus.vocabulary import ExitCode
 from config import load
 from config.load import ConfigError
+from store import queries
 
 CLICK_USAGE = 2
 EXIT_CODES = (
@@ -38,10 +39,22 @@ app = typer.Typer(
 )
 
 
+def _version(is_asked: bool) -> None:
+    """Print the versions of the program and of the schema that it works with, and end."""
+    if is_asked:
+        from importlib import metadata
+
+        sys.stdout.write(f"pilot {metadata.version('prop-firm-pilot')}, schema {queries.schema_version()}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     ctx: typer.Context,
     profile: Annotated[str | None, typer.Option(help="Settings to use. Default: PILOT_PROFILE, else paper.")] = None,
+    version: Annotated[  # `_version` has ended the command if it is asked for
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print program and schema, and end.")
+    ] = False,
 ) -> None:
     """Look at the pipeline and steer it. Reading works while it is down."""
     asking.profile["name"] = profile

@@ -31,7 +31,7 @@ from bus.records import (
     Worker,
 )
 from bus.vocabulary import Status
-from store import figures, states
+from store import connection, figures, states
 from store import owner as owners
 from store.connection import SQLITE_MIN, DatabaseRefused, NoDatabase, open_reader
 from store.figures import Figures, Opinion
@@ -45,12 +45,18 @@ __all__ = [
     "Opinion",
     "OrderVerdict",
     "Reader",
+    "schema_version",
     "sqlite_versions",
 ]
 
 R = TypeVar("R", bound=Record)
 ROWS_MAX = 10_000
 UNREADABLE = (apsw.Error, msgspec.ValidationError, msgspec.DecodeError)  # what a damaged database may raise
+
+
+def schema_version() -> int:
+    """Return the schema version that this program works with."""
+    return connection.version()
 
 
 def sqlite_versions() -> tuple[str, str]:

@@ -52,6 +52,16 @@ class _Parser(argparse.ArgumentParser):
         self.exit(ExitCode.USAGE, f"{self.prog}: {message}\n")
 
 
+class _Version(argparse.Action):
+    """Print the version and end. What knows it is loaded only for that."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib import metadata
+
+        sys.stdout.write(f"{parser.prog} {metadata.version('prop-firm-pilot')}\n")
+        parser.exit(ExitCode.OK)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     root = _Parser(
@@ -60,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    root.add_argument("--version", action=_Version, nargs=0, help="print the version and end")
     root.add_argument("--profile", help="a name under config/profiles or a TOML file (else PILOT_PROFILE, else paper)")
     root.add_argument("--procfile", type=Path, help="default: Procfile, for a live broker Procfile.live")
     root.add_argument("--scale", action="append", metavar="NAME=N,...", help="how many of which, e.g. llm=3,paper=0")
@@ -151,7 +162,8 @@ def main(arguments: Sequence[str] | None = None, *, commands: Commands | None = 
     except formation.UsageError as error:
         return _end(ExitCode.USAGE, error)
     except LockHeld as error:
-        return _end(ExitCode.LOCKED, f"{error}. To end what runs: supervisor stop")
+        held = str(error).partition(": ")[2]  # before it stands who asked: us, who are named anyway
+        return _end(ExitCode.LOCKED, f"{held}. To end what runs: supervisor stop")
     except load.ConfigError as error:
         return _end(ExitCode.CONFIG, error)
 

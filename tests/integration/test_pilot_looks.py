@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,13 @@ def test_help_names_every_command_and_exit_code() -> None:
     said = " ".join(pilot("--help").stdout.split())
     for expected in (*lazy.COMMANDS, "3 no database yet", "64", "69", "75", "77", "78", "--install-completion"):
         assert expected in said
+
+
+def test_version_of_program_and_schema_is_told_whatever_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PILOT_PROFILE", "none-of-these")
+    ended = pilot("--version")
+    wanted = f"pilot {metadata.version('prop-firm-pilot')}, schema {connection.version()}\n"
+    assert (ended.returncode, ended.stdout) == (0, wanted), ended.stderr
 
 
 def test_names_are_completed_without_importing_a_command() -> None:

@@ -48,10 +48,12 @@ def test_second_supervisor_is_refused_and_told_who_holds_the_folder(tmp_path: Pa
         house.ready()
         done = house.call()
         assert done.returncode == ExitCode.LOCKED
-        assert f"pid {process.pid}" in done.stderr
+        assert done.stderr.startswith(
+            f"supervisor: formation.lock is held by supervisor (pid {process.pid}); it serves"
+        )
         single = house.call("run", "llm")
         assert single.returncode == ExitCode.LOCKED
-        assert f"pid {process.pid}" in single.stderr
+        assert single.stderr.startswith(f"supervisor: formation.lock is held by supervisor (pid {process.pid}). To end")
         assert len(house.pids()) == len(NAMES)
 
 

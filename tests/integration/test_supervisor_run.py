@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,7 @@ def test_supervisor_of_all_names_is_refused_beside_one_of_a_single_name(house: T
     assert "honcho start -c llm=3" in scaled.stderr
     taken = house.call("run", "llm", "--slot", "1")
     assert taken.returncode == ExitCode.LOCKED
+    assert taken.stderr.startswith("supervisor: supervisor.llm.1.lock is held by supervisor run llm (pid ")
     assert f"pid {process.pid}" in taken.stderr
 
 
@@ -139,6 +141,12 @@ def test_second_executor_is_refused_with_75(house: Toys) -> None:
     house.ready("executor.1")
     assert house.call("run", "executor").returncode == ExitCode.LOCKED
     assert len(house.lives("executor.1 started")) == 1
+
+
+def test_version_is_told_whatever_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--profile", "none-of-these", "--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"supervisor {metadata.version('prop-firm-pilot')}\n")
 
 
 # ── slots and deaths ──

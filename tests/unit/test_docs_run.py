@@ -23,7 +23,7 @@ from tests.kit.store import StoreHarness, an_opening
 EXECUTOR, PILOT, MONITOR = a_peer(Role.EXECUTOR), a_peer(Role.PILOT), a_peer(Role.MONITOR)
 READING = {
     "status", "positions", "account", "intents", "show", "why", "alerts", "halts", "stats", "journal", "export",
-    "rules", "analysts", "verify", "backup", "config", "models list", "bundle",
+    "rules", "analysts", "verify", "backup", "config", "models list", "bundle", "--version",
 }  # fmt: skip
 NOT_HERE = {
     "top": "runs until Ctrl-C", "doctor": "asks the broker", "scan": "ranks in a child process, seconds",
