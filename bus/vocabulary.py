@@ -53,11 +53,12 @@ class Outcome(StrEnum):
 
 
 class State(StrEnum):
-    """State of an actor, as its beats say it."""
+    """State of an actor, as its beats say it; `stopped` is what the store writes of one that ended in order."""
 
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
+    STOPPED = "stopped"
 
 
 class OrderStatus(StrEnum):

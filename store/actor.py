@@ -111,6 +111,7 @@ class StoreActor:
                 self._shorten_log()
         writer.log_moves()
         runtime.notify("STOPPING=1")
+        self._end(writer)
         self._close(inbox)
 
     def _writer(self) -> Writer:
@@ -238,6 +239,12 @@ class StoreActor:
             logger.warning("The log could not be shortened, and is tried again: {}", error)
         reach("store.after_shorten_log")
         self._log_pages = 0  # the next commit tells
+
+    def _end(self, writer: Writer) -> None:
+        try:
+            writer.end(self._clock.now(), self._clock.monotonic())
+        except (apsw.BusyError, apsw.FullError) as error:
+            logger.warning("That the store ended in order could not be written down: {}", error)
 
     def _close(self, inbox: sockets.Socket) -> None:
         inbox.close()

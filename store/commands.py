@@ -227,6 +227,8 @@ def sweep(writer: Writer, sender: Peer, body: messages.Sweep) -> Answer:
 def child_exited(writer: Writer, sender: Peer, body: messages.ChildExited) -> Answer:
     """Free what a certainly dead process held. An order it reserved stays so until its successor reconciles it."""
     tallies.count_exit(writer.db, body.peer, body.status, clock.iso(writer.now))
+    if tallies.was_wanted(body.status):
+        writer.left(body.peer)
     leases = writer.registry.bury(body.peer.incarnation)
     for lease in leases:
         if lease.role is not Role.EXECUTOR:

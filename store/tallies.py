@@ -31,12 +31,17 @@ def keep(db: apsw.Connection, process: str, incarnation: str, told: Iterable[Tal
 
 def count_exit(db: apsw.Connection, peer: Peer, status: str, at: str) -> None:
     """Count the end of one incarnation, once, however often it is told."""
-    is_clean = CLEAN.match(status) is not None
+    is_clean = was_wanted(status)
     db.execute(
         "INSERT INTO exits VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (process) DO UPDATE SET incarnation = ?2, at = ?3, "
         "clean = clean + ?4, failed = failed + ?5 WHERE incarnation <> ?2",
         (peer.name, peer.incarnation, at, int(is_clean), int(not is_clean)),
     )
+
+
+def was_wanted(status: str) -> bool:
+    """Return whether a process ended in order, by what its supervisor says of the end."""
+    return CLEAN.match(status) is not None
 
 
 def counts_in(written: object) -> list[int]:

@@ -10,6 +10,7 @@ import collections
 import functools
 import itertools
 import json
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from bus import clock, messages, tallies
 from bus.failpoints import reach
 from bus.messages import Ack, Beat, Envelope, FromStore, Peer
 from bus.records import AccountDay, AccountMark, EquitySample, Order, TradeIntent, Worker
-from bus.vocabulary import Outcome, Role, Status
+from bus.vocabulary import Outcome, Role, State, Status
 from config.settings import Bus, Llm, Store
 from store import alerts, commands, decisions, halts, owner
 from store import tallies as kept
@@ -55,6 +56,7 @@ class Writer:
         self.llm = llm or Llm()  # for the limits of its calls
         self.symbols = frozenset(symbols)  # what the operator may submit a trade of
         self.now, self.now_s = now, now_s
+        self._started_at = clock.iso(now)
         reach("store.before_epoch")  # counting this life of the store
         with db:
             db.execute(
@@ -322,8 +324,26 @@ class Writer:
                 has_order=bool(has_order),
             )  # fmt: skip
 
-    def _write_workers(self) -> None:
-        """Write what the beats said, at most once a tick."""
+    def left(self, peer: Peer) -> None:
+        """Write that a process ended in order; nothing when another one has its slot already."""
+        self.db.execute(
+            "UPDATE workers SET state = ?, holding = 0 WHERE name = ? AND incarnation = ?",
+            (str(State.STOPPED), peer.name, peer.incarnation),
+        )
+
+    def end(self, now: datetime, now_s: float) -> None:
+        """Write the last beats, and that the store ended in order: so nobody takes what stands there for the present.
+
+        Raises apsw.Error when that cannot be committed: nothing depends on it.
+        """
+        self.now, self.now_s = now, now_s
+        reach("store.before_end")  # writing down that this life of the store ended in order
+        with self.db:
+            self._write_workers(State.STOPPED)
+        reach("store.after_end")
+
+    def _write_workers(self, state: State = State.READY) -> None:
+        """Write what the beats said, and the store's own line, at most once a tick."""
         for seen in self.registry.peers.values():
             if not seen.is_dirty:
                 continue
@@ -335,9 +355,17 @@ class Writer:
             )  # fmt: skip
             self.insert("INSERT OR REPLACE INTO workers", worker)
             kept.keep(self.db, worker.name, worker.incarnation, seen.beat.tallies)
+        self._write_store(state)
         if self.now_s >= self._tallies_due_s:  # it changes with every commit, this one included
             self._tallies_due_s = self.now_s + TALLIES_S
             kept.keep(self.db, STORE.name, f"epoch {self.epoch}", self.tallies.told())
+
+    def _write_store(self, state: State) -> None:
+        worker = Worker(
+            name=STORE.name, role=str(Role.STORE), incarnation=f"epoch {self.epoch}", pid=os.getpid(), state=str(state),
+            capacity=0, holding=0, progress=0, started_at=self._started_at, last_beat_at=clock.iso(self.now),
+        )  # fmt: skip
+        self.insert("INSERT OR REPLACE INTO workers", worker)
 
     def insert(self, verb: str, record: Worker | AccountDay | AccountMark | EquitySample) -> None:
         names = record.__struct_fields__

@@ -34,7 +34,7 @@ def status(as_json: AsJson = False) -> None:
     if as_json:
         asking.print_json(found)
     else:
-        overview.show(tables.console(sys.stdout), found, now, settings.bus.dead_s)
+        overview.show(tables.console(sys.stdout), found, now)
 
 
 @app.command(epilog="Examples: pilot top; pilot top --every 5; pilot top --times 1")
@@ -74,7 +74,7 @@ def _screen(out: Console) -> Text:
     now = SystemClock().now()
     with asking.database() as (settings, reader), out.capture() as caught:
         try:
-            overview.show(out, overview.read(reader, settings, now), now, settings.bus.dead_s)
+            overview.show(out, overview.read(reader, settings, now), now)
         except DatabaseRefused as error:
             asking.fail(str(error), ExitCode.CONFIG)
     shown = Text.from_ansi(caught.get().rstrip("\n"))

@@ -12,12 +12,14 @@ from rich.console import Console
 from rich.text import Text
 
 from actors.compliance import rulebook
-from actors.console import holdings, room, tables, text
+from actors.console import holdings, processes, room, tables, text
 from actors.console.holdings import OpenPosition, Today
+from actors.console.processes import NotRunning
 from actors.console.room import Room
 from actors.console.tables import cell
 from bus.clock import iso
 from bus.records import EquitySample, Halt, LlmDay, Order, Worker
+from bus.vocabulary import Role
 from config import dollars, load
 from config.load import ConfigError
 from config.settings import Settings
@@ -27,6 +29,7 @@ from store.queries import Reader
 class Overview(Struct, frozen=True, kw_only=True):
     """The pipeline at a glance. `requests` are reads and writes of the newest equity's day.
 
+    While `not_running` is not None everything else is what was known then. `workers` are in the state of now.
     `models` is what language models cost today, in UTC. `room` and `today` are None when the rule set cannot be read:
     `rules_problem` then says why.
     """
@@ -34,11 +37,13 @@ class Overview(Struct, frozen=True, kw_only=True):
     profile: str
     database: str
     counts: dict[str, int]
+    not_running: NotRunning | None
     workers: list[Worker]
     halts: list[Halt]
     unresolved_orders: list[Order]
     positions: tuple[OpenPosition, ...]
     equity: EquitySample | None
+    is_watched: bool  # a monitor runs, and has looked at the account as lately as its pace says
     requests: tuple[int, int] | None
     models: LlmDay | None = None
     room: Room | None = None
@@ -48,7 +53,9 @@ class Overview(Struct, frozen=True, kw_only=True):
 
 def read(reader: Reader, settings: Settings, now: datetime) -> Overview:
     """Return the pipeline as it stands in the database."""
-    sample = reader.last_equity()
+    sample, written, dead_s = reader.last_equity(), reader.workers(), settings.bus.dead_s
+    workers = processes.seen(written, now, dead_s)
+    is_fresh = sample is not None and processes.is_fresh(sample, settings.monitor, now)
     found, day, problem = None, None, ""
     try:
         rules = rulebook.load(settings.compliance.rules)
@@ -60,11 +67,13 @@ def read(reader: Reader, settings: Settings, now: datetime) -> Overview:
         profile=settings.profile,
         database=str(load.db_path(settings)),
         counts=reader.status_counts(),
-        workers=reader.workers(),
+        not_running=processes.not_running(written, now, dead_s),
+        workers=workers,
         halts=reader.halts(iso(now)),
         unresolved_orders=reader.unresolved_orders(),
         positions=holdings.open_positions(reader),
         equity=sample,
+        is_watched=is_fresh and processes.runs(workers, Role.MONITOR),
         requests=reader.requests(sample.day) if sample else None,
         models=reader.llm_day(now.date().isoformat()),
         room=found,
@@ -73,20 +82,24 @@ def read(reader: Reader, settings: Settings, now: datetime) -> Overview:
     )
 
 
-def show(out: Console, found: Overview, now: datetime, dead_s: float) -> None:
-    """Print the state of the pipeline. A worker without a beat for `dead_s` is called silent."""
+def show(out: Console, found: Overview, now: datetime) -> None:
+    """Print the state of the pipeline."""
     out.print(cell(f"{found.profile}: {found.database}"))
+    if found.not_running is not None:
+        out.print(cell(_down(found.not_running, now), "bold red"))
     _troubles(out, found, now)
     counts = "  ".join(f"{status} {count}" for status, count in found.counts.items())
     out.print(cell(f"intents   {counts or 'none yet'}"))
     held = "  ".join(f"{one.symbol} {one.side} {one.volume} {one.position_id}" for one in found.positions)
     out.print(cell(f"positions {held or 'none'}"))
     if (sample := found.equity) is not None:
+        watched = "" if found.is_watched else ", NOT WATCHED now"
         out.print(
             cell(
                 f"account   balance {dollars.amount(sample.balance_cents)}  "
                 f"equity {dollars.amount(sample.equity_cents)}  loss today {dollars.amount(sample.daily_loss_cents)}  "
-                f"level {sample.level} ({text.age(sample.at, now)} ago)"
+                f"level {sample.level} ({text.age(sample.at, now)} ago{watched})",
+                "yellow" if watched else "",
             )
         )
     if found.today is not None:
@@ -102,7 +115,7 @@ def show(out: Console, found: Overview, now: datetime, dead_s: float) -> None:
     if (models := found.models) is not None and (models.calls or models.refusals):
         out.print(cell(f"models    {_models(models)}"))
     if found.workers:
-        show_workers(out, found.workers, now, dead_s)
+        show_workers(out, found.workers, now)
 
 
 def room_line(one: room.LimitRoom) -> str:
@@ -125,21 +138,23 @@ def today_line(found: Today) -> str:
     return f"{said} ({found.gained} gained, {found.lost} lost), net {dollars.amount(found.net_profit_cents)}"
 
 
-def show_workers(out: Console, workers: list[Worker], now: datetime, dead_s: float) -> None:
+def show_workers(out: Console, workers: list[Worker], now: datetime) -> None:
     """Print the processes, one line each."""
     table = tables.grid("process", "state", "pid", "beat", "holds", "slots", "done")
     for worker in workers:
-        state = "silent" if is_silent(worker, now, dead_s) else worker.state
         table.add_row(
-            cell(worker.name), cell(state, "" if state == "ready" else "yellow"), str(worker.pid),
+            cell(worker.name), cell(worker.state, "" if worker.state == "ready" else "yellow"), str(worker.pid),
             text.age(worker.last_beat_at, now), str(worker.holding), str(worker.capacity), str(worker.progress),
         )  # fmt: skip
     out.print(table)
 
 
-def is_silent(worker: Worker, now: datetime, dead_s: float) -> bool:
-    """Return whether a process was not heard for longer than one that lives may be silent."""
-    return (now - datetime.fromisoformat(worker.last_beat_at)).total_seconds() > dead_s
+def _down(found: NotRunning, now: datetime) -> str:
+    """Return since when nothing runs, and what that means for all below."""
+    if found.since is None:
+        return "NOT RUNNING: no process was ever heard"
+    why = "stopped in order" if found.in_order else "its store has written nothing since"
+    return f"NOT RUNNING since {found.since} ({text.age(found.since, now)}): {why}. Below is what was known then"
 
 
 def _troubles(out: Console, found: Overview, now: datetime) -> None:

@@ -15,10 +15,10 @@ from actors.compliance import day as firm_days
 from actors.compliance.day import FirmDay
 from actors.compliance.money import amount
 from actors.compliance.rulebook import RuleSet
-from actors.console import checks, tables, text
+from actors.console import checks, processes, tables, text
 from bus.clock import iso, parse
 from bus.records import Closing, DecisionRecord, Halt, Order, TradeIntent, Transition, Worker
-from bus.vocabulary import OrderStatus, Status
+from bus.vocabulary import OrderStatus, State, Status
 from config.settings import Settings
 from store import past
 from store.queries import Reader
@@ -57,13 +57,9 @@ class Moment(Struct, frozen=True, kw_only=True):
     now: datetime
 
     def alive(self, role: str) -> list[Worker]:
-        """Return the processes of a role that were heard of lately."""
-        dead_s = self.settings.bus.dead_s
-        return [
-            one
-            for one in self.reader.workers()
-            if one.role == role and (self.now - parse(one.last_beat_at)).total_seconds() <= dead_s
-        ]
+        """Return the processes of a role that were heard of lately and did not end."""
+        found = processes.seen(self.reader.workers(), self.now, self.settings.bus.dead_s)
+        return [one for one in found if one.role == role and one.state not in (processes.SILENT, State.STOPPED)]
 
     def halts(self) -> list[Halt]:
         return self.reader.halts(iso(self.now))

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from bus import clock
 from bus.records import Worker
-from bus.vocabulary import State
+from bus.vocabulary import Role, State
 from store import gauges
 from store.gauges import Gauges
 from store.queries import DatabaseRefused, NoDatabase
@@ -52,7 +52,7 @@ def is_expected(worker: Worker, store_started_at: str | None) -> bool:
     """Return whether a process should be there: always, or heard of since the store began, and it did not leave."""
     if worker.name in ALWAYS:
         return True
-    return worker.state != State.DRAINING and worker.last_beat_at >= (store_started_at or "")
+    return worker.state not in (State.DRAINING, State.STOPPED) and worker.last_beat_at >= (store_started_at or "")
 
 
 def _missing(found: Gauges, now: datetime, dead_s: float) -> list[Missing]:
@@ -60,7 +60,7 @@ def _missing(found: Gauges, now: datetime, dead_s: float) -> list[Missing]:
     store_s = silent_s(found.store_wrote_at(), now)
     if store_s > dead_s:
         wrong.append(Missing("store", _silence("has not written", store_s)))
-    workers = {worker.name: worker for worker in found.read.workers()}
+    workers = {worker.name: worker for worker in found.read.workers() if worker.role != Role.STORE}
     wrong += [Missing(name, "was never heard of") for name in ALWAYS if name not in workers]
     started_at = found.store_started_at()
     for worker in workers.values():

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from actors.compliance import day as days
 from actors.compliance.rulebook import RuleSet
-from actors.console import room, why
+from actors.console import processes, room, why
 from actors.outbox import wording
 from actors.outbox.wording import Words
 from bus.clock import Clock, iso
-from bus.records import Halt
+from bus.records import Halt, Worker
+from bus.vocabulary import State
 from config.settings import Settings
 from store.outbox import Outbox
 from store.queries import Reader
@@ -47,7 +48,7 @@ class Answers:
     def _status(self, rest: str) -> Words:
         reader, now = Reader(self._path), self._clock.now()
         try:
-            alive = [one.name for one in reader.workers() if self._is_alive(one.last_beat_at, now)]
+            alive = [one.name for one in self._seen(reader, now) if one.state not in (processes.SILENT, State.STOPPED)]
             return wording.status(
                 profile=self._settings.profile, account_id=self._settings.broker.account_id, alive=alive,
                 counts=reader.status_counts(), halts=reader.halts(iso(now)),
@@ -57,8 +58,8 @@ class Answers:
         finally:
             reader.close()
 
-    def _is_alive(self, at: str, now: datetime) -> bool:
-        return at >= iso(now - timedelta(seconds=2 * self._settings.bus.dead_s))
+    def _seen(self, reader: Reader, now: datetime) -> list[Worker]:
+        return processes.seen(reader.workers(), now, 2 * self._settings.bus.dead_s)
 
     def _profit(self, rest: str) -> Words:
         outbox, now = Outbox(self._path), self._clock.now()

@@ -5,15 +5,14 @@ Library of the dashboard. Reads the store's database; never asks the broker, nev
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from msgspec import Struct
 
 from actors.compliance import day as firm_day
 from actors.compliance.rulebook import RuleSet
-from actors.console import room
+from actors.console import processes, room
 from actors.console.room import Room
-from bus import clock
 from bus.clock import iso
 from bus.records import AccountDay, EquitySample, Halt, LlmDay, Worker
 from bus.vocabulary import Role, State, Status
@@ -24,7 +23,6 @@ VERDICTS_MAX = 12
 NOTICES_MAX = 8
 COLUMNS = (Status.PENDING, Status.CLAIMED, Status.READY_FOR_EXEC, Status.EXECUTING, Status.OPENED)
 NEEDED = (Role.SCANNER, Role.LLM, Role.EXECUTOR, Role.MONITOR)  # without one of them nothing is traded, or watched
-LOOKED_POLLS = 3.0  # the account counts as watched when it was looked at within so many polls
 
 
 class Column(Struct, frozen=True, kw_only=True):
@@ -36,7 +34,7 @@ class Column(Struct, frozen=True, kw_only=True):
 
 
 class Process(Struct, frozen=True, kw_only=True):
-    """A process as its beats say it. `state` is `silent` without a beat for too long, `stopped` after a drain."""
+    """A process as its beats say it. `state` is `silent` without a beat for too long, `stopped` after its end."""
 
     worker: Worker
     state: str
@@ -92,9 +90,12 @@ class Picture(Struct, frozen=True, kw_only=True):
 
 def read(board: Board, settings: Settings, rules: RuleSet, now: datetime) -> Picture:
     """Return what the database says now. Raises ValueError for a time in it that is none."""
-    processes = tuple(_process(worker, settings.bus.dead_s, now) for worker in board.workers())
-    beats = [one.worker.last_beat_at for one in processes]
-    well = {one.worker.role for one in processes if one.is_well}
+    workers = board.workers()
+    down = processes.not_running(workers, now, settings.bus.dead_s)
+    shown = tuple(
+        Process(worker=one, state=one.state) for one in processes.seen(workers, now, settings.bus.dead_s)
+    )  # fmt: skip
+    well = {one.worker.role for one in shown if one.is_well}
     today = _today(rules, now)
     return Picture(
         now=now,
@@ -106,10 +107,10 @@ def read(board: Board, settings: Settings, rules: RuleSet, now: datetime) -> Pic
         verdicts=tuple(board.verdicts_since(iso(today), VERDICTS_MAX)),
         newest=board.newest(),
         not_traded=board.newest_not_traded(),
-        processes=processes,
+        processes=shown,
         missing=tuple(role for role in NEEDED if role not in well),
-        last_beat_at=max(beats, default=None),
-        is_store_silent=not beats or _age_s(max(beats), now) > settings.bus.dead_s,
+        last_beat_at=down.since if down else max(one.last_beat_at for one in workers),
+        is_store_silent=down is not None,
         account=_account(board, settings, rules, now),
         room=room.of(board, rules, settings.broker.account_id, now),
         models=board.llm_day(now.date().isoformat()),
@@ -128,16 +129,6 @@ def _column(board: Board, status: Status) -> Column:
     return Column(status=status, count=count, lines=tuple(lines))
 
 
-def _process(worker: Worker, dead_s: float, now: datetime) -> Process:
-    if _age_s(worker.last_beat_at, now) <= dead_s:
-        return Process(worker=worker, state=worker.state)
-    return Process(worker=worker, state="stopped" if worker.state == State.DRAINING else "silent")
-
-
-def _age_s(at: str, now: datetime) -> float:
-    return (now - clock.parse(at)).total_seconds()
-
-
 def _account(board: Board, settings: Settings, rules: RuleSet, now: datetime) -> Account | None:
     sample = board.last_equity()
     if sample is None:
@@ -145,6 +136,4 @@ def _account(board: Board, settings: Settings, rules: RuleSet, now: datetime) ->
     account_id = settings.broker.account_id
     found = (board.account_day_at(account_id, moment.label, iso(now)) for moment in firm_day.readings(rules))
     days = tuple(day for day in found if day is not None)
-    pace_s = max(settings.monitor.equity_poll_s, settings.monitor.equity_poll_flat_s)
-    is_fresh = now - clock.parse(sample.at) <= timedelta(seconds=LOOKED_POLLS * pace_s)
-    return Account(sample=sample, days=days, is_fresh=is_fresh)
+    return Account(sample=sample, days=days, is_fresh=processes.is_fresh(sample, settings.monitor, now))

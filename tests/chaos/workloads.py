@@ -549,7 +549,7 @@ ALL: tuple[Workload, ...] = (
     Workload(told("scanner.return_requests"), ranks_candles, begins=False, changes=CANDLES),
     Workload(both("scan.append_bars", "scan.replace_bars"), ranks_candles, begins=False, changes=CANDLES),
     Workload(both("scan.cut_bars", "scan.quarantine"), ranks_candles, begins=False, changes=CANDLES),
-    Workload(both("store.checkpoint"), ordered_stop),
+    Workload(both("store.end", "store.checkpoint"), ordered_stop),
     Workload(both("scanner.kill"), stop_during_a_scan),
     Workload(both("paper.repair"), half_a_line),
     Workload(both("paper.rotate", "paper.put_aside", "paper.take_place"), full_files, changes=SMALL_FILES),

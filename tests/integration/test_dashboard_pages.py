@@ -57,6 +57,7 @@ async def test_all_well_says_so_and_how_much_is_left(here: Page) -> None:
     live(here)
     said = text_of(await here.get("/"))
     assert "Yes, trading" in said
+    assert "7 processes beat" in said and "store.1 ✓ ready" in said
     assert "No position of ours is open" in said
     assert "$2,400.00 Then the daily floor" in said  # 49,900 - 47,500
     assert "Daily floor (00:00 Europe/Athens) $2,400.00 left" in said

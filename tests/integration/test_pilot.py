@@ -126,15 +126,24 @@ def test_what_the_analyst_decided_is_shown_up_and_down(store: RealStore) -> None
     bad = store.propose(a_signal(symbol="GBPUSD", features={"vol_ratio_20_120": 9.0}))
     store.start("actors.llm")
     eventually(lambda: statuses() == {"cancelled": 1, "ready_for_exec": 1})
-    eventually(lambda: json.loads(pilot("status", "--json").stdout)["workers"])
+    eventually(lambda: len(json.loads(pilot("status", "--json").stdout)["workers"]) == 2)
 
     up = pilot("status")
     assert up.returncode == 0
     assert re.search(r"llm\.1 +ready", up.stdout)
-    assert "ready_for_exec 1" in up.stdout
+    assert re.search(r"store\.1 +ready", up.stdout)
+    assert "ready_for_exec 1" in up.stdout and "NOT RUNNING" not in up.stdout
+    assert json.loads(pilot("status", "--json").stdout)["not_running"] is None
 
     assert store.stop("actors.llm") == 0
     store.stop("store")
+    # At once, not only when beats have been missing: the store wrote its end, and the last beats before it.
+    down = pilot("status")
+    assert down.returncode == 0
+    assert down.stdout.splitlines()[1].startswith("NOT RUNNING since 20") and "stopped in order" in down.stdout
+    assert re.search(r"llm\.1 +stopped", down.stdout) and re.search(r"store\.1 +stopped", down.stdout)
+    found = json.loads(pilot("status", "--json").stdout)
+    assert found["not_running"]["in_order"] and [one["state"] for one in found["workers"]] == ["stopped"] * 2
     listed = pilot("intents")
     assert listed.returncode == 0
     assert re.search(rf"{good[:8]} +EURUSD +BUY +ready_for_exec +\+0\.420 +high", listed.stdout)

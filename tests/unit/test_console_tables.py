@@ -10,9 +10,10 @@ import msgspec
 import pytest
 
 from actors.compliance import guard
-from actors.console import overview, tables
+from actors.console import overview, processes, tables
 from actors.console.holdings import OpenPosition
 from actors.console.overview import Overview
+from actors.console.processes import NotRunning
 from actors.console.tables import Row, Story
 from bus import clock
 from bus.records import DecisionRecord, EquitySample, Halt, LlmDay, Order, OrderPlan, Transition, Worker
@@ -68,9 +69,18 @@ def a_position() -> OpenPosition:
 def an_overview(**changes: object) -> Overview:
     usual: dict[str, object] = {
         "profile": "paper", "database": "/data/decisions.db", "counts": {}, "workers": [], "halts": [],
+        "not_running": None, "is_watched": True,
         "unresolved_orders": [], "positions": [], "equity": None, "requests": None,
     }  # fmt: skip
     return Overview(**(usual | changes))  # type: ignore[arg-type]
+
+
+def a_worker(name: str, silent_s: float, **changes: object) -> Worker:
+    usual: dict[str, object] = {
+        "name": name, "role": name.partition(".")[0], "incarnation": "0" * 12, "pid": 7, "state": "ready",
+        "capacity": 2, "holding": 1, "progress": 5, "started_at": ago(500), "last_beat_at": ago(silent_s),
+    }  # fmt: skip
+    return Worker(**(usual | changes))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -95,7 +105,7 @@ def test_hostile_text_is_shown_as_text_everywhere(out: io.StringIO) -> None:
     compliance = tables.Compliance(reason=EVIL, checks=(tables.Check(EVIL, False, EVIL, EVIL, EVIL),))
     tables.show_story(console, a_story(intent=intent, transitions=[a_transition(reason=EVIL)], compliance=compliance))
     tables.show_intents(console, [Row(intent=intent, updated_at=EVIL, reason=EVIL)], NOW)
-    overview.show(console, an_overview(unresolved_orders=[an_order(reason=EVIL)]), NOW, 5)
+    overview.show(console, an_overview(unresolved_orders=[an_order(reason=EVIL)]), NOW)
     shown = "\n".join(lines(out))
     assert "[bold]x[/bold]" in shown
     assert ":smile:" in shown
@@ -167,23 +177,21 @@ def test_the_order_and_the_decision_are_shown_with_every_field(out: io.StringIO)
 
 
 def test_halts_unknown_orders_and_silent_workers_stand_out(out: io.StringIO) -> None:
-    worker = Worker(
-        name="llm.1", role="llm", incarnation="0" * 12, pid=7, state="ready", capacity=2, holding=1, progress=5,
-        started_at=ago(500), last_beat_at=ago(9),
-    )  # fmt: skip
     halt = Halt(id=1, kind="hard", reason="maximum drawdown", raised_by="monitor.1", raised_at=ago(300))
     equity = EquitySample(
         at=ago(30), day="2026-11-02", balance_cents=5_000_000, equity_cents=4_987_605, margin_cents=0, positions=1,
         daily_loss_cents=12_395, max_loss_cents=12_395,
     )  # fmt: skip
     found = an_overview(
-        workers=[worker, msgspec.structs.replace(worker, name="llm.2", last_beat_at=ago(1))], halts=[halt],
+        workers=processes.seen([a_worker("llm.1", 9), a_worker("llm.2", 1), a_worker("store.1", 1)], NOW, 5),
+        halts=[halt],
         unresolved_orders=[an_order()], equity=equity, requests=(120, 6), counts={"opened": 1, "pending": 2},
         positions=(a_position(),),
         models=LlmDay(day="2026-11-02", calls=12, tokens=3_400, cost_micros=12_345, reserved_tokens=600, refusals=1),
     )  # fmt: skip
-    overview.show(tables.console(out), found, NOW, 5)
+    overview.show(tables.console(out), found, NOW)
     shown = " ".join(" ".join(lines(out)).split())
+    assert "NOT RUNNING" not in shown and "NOT WATCHED" not in shown
     for expected in (
         "HALTED (hard) by monitor.1, 5m ago, until it is lifted: maximum drawdown",
         "ORDER UNKNOWN: 0123456789abcdef BUY 0.41 EURUSD",
@@ -193,6 +201,51 @@ def test_halts_unknown_orders_and_silent_workers_stand_out(out: io.StringIO) -> 
         "opened 1 pending 2", "EURUSD BUY 0.10 P9",
     ):  # fmt: skip
         assert expected in shown
+
+
+@pytest.mark.parametrize(
+    ("workers", "since", "states"),
+    [
+        ([], None, []),
+        ([a_worker("llm.1", 1)], "up", ["ready"]),  # of an older version: it wrote no line of the store
+        ([a_worker("llm.1", 9)], ago(9), ["silent"]),
+        ([a_worker("llm.1", 1), a_worker("store.1", 1)], "up", ["ready", "ready"]),
+        ([a_worker("llm.1", 9), a_worker("store.1", 1)], "up", ["silent", "ready"]),
+        ([a_worker("llm.1", 9, state="draining"), a_worker("store.1", 1)], "up", ["stopped", "ready"]),
+        ([a_worker("llm.1", 1, state="draining"), a_worker("store.1", 1)], "up", ["draining", "ready"]),
+        ([a_worker("llm.1", 1, state="stopped"), a_worker("store.1", 1)], "up", ["stopped", "ready"]),
+        ([a_worker("llm.1", 1), a_worker("store.1", 9)], ago(9), ["silent", "silent"]),
+        ([a_worker("llm.1", -90), a_worker("store.1", -90)], ago(-90), ["silent", "silent"]),  # the clock went back
+        ([a_worker("llm.1", 1), a_worker("store.1", 0, state="stopped")], ago(0), ["silent", "stopped"]),
+        ([a_worker("llm.1", 1, state="draining"), a_worker("store.1", 0, state="stopped")], ago(0), ["stopped"] * 2),
+    ],
+)  # fmt: skip
+def test_who_runs_goes_by_the_stores_last_word(workers: list[Worker], since: str | None, states: list[str]) -> None:
+    found = processes.not_running(workers, NOW, 5)
+    assert "up" if found is None else found.since == since
+    assert (found is None) == (since == "up")
+    assert [one.state for one in processes.seen(workers, NOW, 5)] == states
+
+
+@pytest.mark.parametrize(
+    ("down", "said"),
+    [
+        (NotRunning(since=None, in_order=False), "NOT RUNNING: no process was ever heard"),
+        (NotRunning(since=ago(9), in_order=False), f"NOT RUNNING since {ago(9)} (9s): its store has written nothing"),
+        (NotRunning(since=ago(9), in_order=True), f"NOT RUNNING since {ago(9)} (9s): stopped in order. Below is what"),
+    ],
+)  # fmt: skip
+def test_that_nothing_runs_stands_on_top_of_what_was_known_then(out: io.StringIO, down: NotRunning, said: str) -> None:
+    halt = Halt(id=1, kind="hard", reason="x", raised_by="monitor.1", raised_at=ago(300))
+    equity = EquitySample(
+        at=ago(30), day="2026-11-02", balance_cents=5_000_000, equity_cents=5_000_000, margin_cents=0, positions=0,
+        daily_loss_cents=0, max_loss_cents=0,
+    )  # fmt: skip
+    found = an_overview(not_running=down, is_watched=False, halts=[halt], equity=equity)
+    overview.show(tables.console(out), found, NOW)
+    shown = " ".join(" ".join(lines(out)[1:]).split())
+    assert shown.startswith(said)
+    assert "level ok (30s ago, NOT WATCHED now)" in shown
 
 
 @pytest.mark.parametrize("reason", ["a reason much longer than the terminal is wide " * 3, "x" * 200])

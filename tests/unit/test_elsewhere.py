@@ -26,7 +26,7 @@ def beat(store: StoreHarness, peer: Peer, count: int) -> None:
 
 
 def names(store: StoreHarness) -> set[str]:
-    return {worker.name for worker in store.read.workers()}
+    return {worker.name for worker in store.read.workers() if worker.role != Role.STORE}
 
 
 def total(store: StoreHarness) -> int:

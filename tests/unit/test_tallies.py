@@ -146,7 +146,7 @@ def test_a_name_or_a_shape_that_the_store_does_not_know_is_passed_over_and_the_b
     beat(store, PEER, odd, Tally(name=OK, counts=(1, 2), sum_us=3), a_tally(2, name="broker_read_none"))
     assert total(store, name="of_a_newer_version") == total(store) == (0, 0)
     assert total(store, name="broker_read_none") == (2, 2_000)
-    assert [one.name for one in store.read.workers()] == ["executor.1"]
+    assert [one.name for one in store.read.workers()] == ["executor.1", "store.1"]
 
 
 def test_other_buckets_than_those_of_the_version_before_are_counted_anew(store: StoreHarness) -> None:

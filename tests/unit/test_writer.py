@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import apsw
 import pytest
 
-from bus import messages
+from bus import clock, messages
 from bus.messages import Ack, Analyse, Execute, Held, Peer, Welcome, Withdraw
 from bus.vocabulary import Outcome, Role, State, Status
 from store import verify, writer
@@ -413,8 +415,40 @@ def test_the_newest_word_of_every_worker_is_written_once_a_tick(store: StoreHarn
     store.beat(llm, capacity=4, progress=7, state=State.READY)
     assert store.read.workers() == []
     store.step(tick=True)
-    (found,) = store.read.workers()
+    found, own = store.read.workers()
     assert (found.name, found.capacity, found.progress, found.state) == ("llm.3", 4, 7, "ready")
+    assert (own.name, own.role, own.state, own.pid) == ("store.1", "store", "ready", os.getpid())
+    assert own.last_beat_at == clock.iso(store.clock.now())
+
+
+def test_who_ended_in_order_is_written_as_stopped_and_who_was_killed_or_replaced_is_not(store: StoreHarness) -> None:
+    ended, killed, before = a_peer(slot=1), a_peer(slot=2), a_peer(slot=3)
+    after = a_peer(slot=3, incarnation="00000000beef")
+    for peer in (ended, killed, before):
+        store.beat(peer, state=State.READY)
+    store.tick(1.0)
+    store.beat(after, state=State.READY)
+    store.tick(1.0)
+    store.tell(SUPERVISOR, messages.ChildExited(peer=ended, status="ended with code 0"))
+    store.tell(SUPERVISOR, messages.ChildExited(peer=killed, status="was killed by SIGKILL"))
+    store.tell(SUPERVISOR, messages.ChildExited(peer=before, status="ended with code 0"))
+    store.tick(1.0)
+    found = {one.name: one.state for one in store.read.workers()}
+    assert found == {"llm.1": "stopped", "llm.2": "ready", "llm.3": "ready", "store.1": "ready"}
+
+
+def test_a_store_that_ends_in_order_writes_the_last_beats_and_its_end(store: StoreHarness) -> None:
+    llm = a_peer(slot=3)
+    store.beat(llm, state=State.READY)
+    store.tick(1.0)
+    store.beat(llm, state=State.DRAINING)
+    store.clock.advance(0.5)
+    store.writer.end(store.clock.now(), store.clock.monotonic())
+    found = {one.name: (one.state, one.last_beat_at) for one in store.read.workers()}
+    assert found["llm.3"][0] == "draining" and found["store.1"] == ("stopped", clock.iso(store.clock.now()))
+    store.restart()
+    store.tick()
+    assert {one.name: one.state for one in store.read.workers()}["store.1"] == "ready"
 
 
 def test_reports_and_samples_are_kept(store: StoreHarness) -> None:
