@@ -6,6 +6,7 @@ Used by the dashboard. Opened read-only; every call is a short read, and none gr
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from bus.records import OrderPlan, Record
 from bus.vocabulary import OrderStatus, Status
 from store import states
 from store.queries import DatabaseRefused, Reader
-from store.rows import columns, record_of
+from store.rows import record_of
 
 PAGE_ROWS = 50
 PAGES_MAX = 2_000
@@ -82,11 +83,12 @@ class Notice(Record, frozen=True, kw_only=True):
 
 
 class Point(Record, frozen=True, kw_only=True):
-    """One reading of the account on a curve."""
+    """One part of the time on a curve: its last reading of the equity, and the lowest and highest of all in it."""
 
     at: str
-    balance_cents: int
     equity_cents: int
+    low_cents: int
+    high_cents: int
 
 
 _LINE = """
@@ -224,18 +226,19 @@ class Board(Reader):
         ]  # fmt: skip
 
     def curve(self, since: datetime, until: datetime, points_max: int) -> list[Point]:
-        """Return at most so many readings of the account, evenly spaced: of each part of the time the last one."""
-        step = (until - since) / points_max
-        found: dict[str, Point] = {}
-        for number in range(1, points_max + 1):
-            after, upto = clock.iso(since + (number - 1) * step), clock.iso(since + number * step)
-            row = self._db.execute(
-                f"SELECT {columns(Point)} FROM equity_samples WHERE at > ? AND at <= ? ORDER BY at DESC LIMIT 1",
-                (after, upto),
-            ).fetchone()
-            if row is not None:
-                found[upto] = record_of(Point, row)
-        return list(found.values())
+        """Return the readings of the account in [since, until), as at most so many points, evenly spaced.
+
+        Every reading counts in its part's lowest and highest: what is left out between two points is the way, no low.
+        """
+        edges = [clock.iso(since + number * ((until - since) / points_max)) for number in range(points_max + 1)]
+        found = []
+        for part in itertools.pairwise(edges):
+            where = "FROM equity_samples WHERE at >= ? AND at < ?"
+            last = self._db.execute(f"SELECT at, equity_cents {where} ORDER BY at DESC LIMIT 1", part).fetchone()
+            if last is not None:
+                most = self._db.execute(f"SELECT min(equity_cents), max(equity_cents) {where}", part).fetchall()
+                found.append(record_of(Point, (*last, *most[0])))
+        return found
 
     def first_sample_at(self) -> str | None:
         """Return when the account was looked at first, as far as that is kept."""

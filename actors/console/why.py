@@ -16,7 +16,7 @@ from actors.compliance.day import FirmDay
 from actors.compliance.money import amount
 from actors.compliance.rulebook import RuleSet
 from actors.console import checks, processes, tables, text
-from bus.clock import iso, parse
+from bus.clock import iso
 from bus.records import Closing, DecisionRecord, Halt, Order, TradeIntent, Transition, Worker
 from bus.vocabulary import OrderStatus, State, Status
 from config.settings import Settings

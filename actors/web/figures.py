@@ -169,7 +169,10 @@ def _weeks(board: Board, found: Picture, rules: RuleSet) -> Curve:
 
 def _dots(board: Board, found: Picture, *, since: datetime) -> list[Dot]:
     rows = board.curve(since, _end(found), POINTS)
-    return [Dot(at=clock.parse(row.at), cents=row.equity_cents) for row in rows]
+    return [
+        Dot(at=clock.parse(row.at), cents=row.equity_cents, low_cents=row.low_cents, high_cents=row.high_cents)
+        for row in rows
+    ]
 
 
 def _curve(
@@ -177,7 +180,7 @@ def _curve(
 ) -> Curve:
     text = "No reading of the account in this time."
     if dots:
-        low, high = min(dot.cents for dot in dots), max(dot.cents for dot in dots)
+        low, high = min(dot.low_cents for dot in dots), max(dot.high_cents for dot in dots)
         last, lowest, highest = (words.money(cents, found.currency) for cents in (dots[-1].cents, low, high))
         text = f"Now {last}; between {lowest} and {highest}."
     shown = chart.curve(name, dots, levels, since=since, until=_end(found), description=text, is_close=is_close)

@@ -153,6 +153,24 @@ def test_phone_never_scrolls_sideways(screen: Screen, run: Pipeline, path: str) 
         browser.resize(screen.driver, 1280, 900)
 
 
+@pytest.mark.parametrize("width", [1280, 375])
+def test_no_sign_of_a_chart_is_cut_off(screen: Screen, run: Pipeline, width: int) -> None:
+    first_trade(run)
+    browser.resize(screen.driver, width, 900, is_phone=width == 375)
+    try:
+        screen.go("/")
+        screen.shows("Equity, last weeks Now")
+        cut = """const found = [...document.querySelectorAll("svg.chart text")];
+            return [found.length, found.filter((one) => {
+                const [text, chart] = [one, one.closest("svg")].map((it) => it.getBoundingClientRect());
+                return text.left < chart.left || text.right > chart.right || text.bottom > chart.bottom + 1;
+            }).map((one) => one.textContent)];"""
+        number, outside = screen.run(cut)  # type: ignore[misc]
+        assert number > 10 and outside == []
+    finally:
+        browser.resize(screen.driver, 1280, 900)
+
+
 def test_names_roles_and_headings_are_there_for_who_hears_the_page(screen: Screen) -> None:
     screen.go("/")
     screen.shows("Live", "#connection")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,35 @@ async def test_account_that_nobody_watches_is_not_healthy(here: Page) -> None:
     here.clock.advance(2_000)
     here.beat()
     assert "No: the account is not watched" in text_of(await here.get("/"))
+
+
+async def test_low_that_was_over_before_the_next_point_is_told_and_drawn(here: Page) -> None:
+    live(here)
+    here.sample(equity_cents=4_760_000)
+    here.clock.advance(1)
+    here.sample(equity_cents=5_020_000)
+    here.clock.advance(1)
+    here.sample(equity_cents=5_000_000)
+    answer = await here.get("/")
+    said, both = text_of(answer), "Now $50,000.00; between $47,600.00 and $50,200.00."
+    assert f"Equity today {both}" in said and f"Equity, last weeks {both}" in said
+    spans = re.findall(r'<path class="span" d="(.*?)"/>', answer.text)
+    assert len(spans) == 2
+    for span in spans:
+        low, high = re.findall(r"M\S+ (\S+?)V(\S+?)(?=M|$)", span)[-1]
+        assert float(low) - float(high) > 20, "a stroke from the lowest to the highest"
+
+
+def test_every_reading_counts_in_one_point_of_a_curve_the_first_one_too(here: Page) -> None:
+    until = here.clock.now()
+    since = until - timedelta(hours=2)
+    for minutes, cents in ((120, 5), (119, 9), (61, 3), (60, 7), (1, 8), (0, 1)):
+        here.clock.jump(-60.0 * minutes)
+        here.sample(equity_cents=cents)
+        here.clock.jump(60.0 * minutes)
+    with boards.opened(here.views.path) as board:
+        found = board.curve(since, until, 2)
+    assert [(one.equity_cents, one.low_cents, one.high_cents) for one in found] == [(3, 3, 9), (8, 7, 8)]
 
 
 async def test_halt_stands_on_every_page_and_closing_is_said(here: Page) -> None:

@@ -5,6 +5,7 @@ What reads all of anything must stand in a list here, whatever the statement cal
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from bus import messages
 from bus.vocabulary import Role
 from store import connection
 from store.archive import Archivist
-from store.queries import Reader
+from store.board import Board
 from tests.kit.builders import a_peer, a_sample
 from tests.kit.store import StoreHarness, an_opening
 
@@ -29,7 +30,9 @@ SCANS = {
     ("SCAN workers", ""),  # one row a process
     ("SCAN json_each VIRTUAL TABLE", ""),  # the values that were given
     ("SCAN equity_samples", "ORDER BY at DESC LIMIT 1"),  # SQLite calls it a scan, and reads the last row only
+    ("SCAN equity_samples", "ORDER BY at LIMIT 1"),  # and the first row here
     ("SCAN transitions", "ORDER BY seq DESC LIMIT 1"),  # so it does here
+    ("SCAN account_days", "ORDER BY created_at DESC LIMIT 1"),  # one row a day, until the owner is written
 }
 
 
@@ -51,7 +54,7 @@ def test_no_statement_of_the_store_reads_a_growing_table_as_a_whole(tmp_path: Pa
 
 def test_no_question_that_is_asked_at_each_poll_or_page_reads_one_either(tmp_path: Path) -> None:
     connection.open_writer(tmp_path / "decisions.db").close()
-    reader = Reader(tmp_path / "decisions.db")
+    reader = Board(tmp_path / "decisions.db")
     made: dict[str, Any] = {}
 
     def trace(_: apsw.Cursor, sql: str, values: Any) -> bool:
@@ -69,6 +72,9 @@ def test_no_question_that_is_asked_at_each_poll_or_page_reads_one_either(tmp_pat
     reader.owned_position_ids(["p1"])
     reader.closed_among(["p1"])
     reader.requests("2026-11-02")
+    a_sample_at = datetime(2026, 11, 2, tzinfo=UTC)
+    reader.curve(a_sample_at, a_sample_at + timedelta(days=30), 160)
+    reader.first_sample_at()
     reader._db.exec_trace = None
     assert {sql: found for sql, values in made.items() if (found := scans(reader._db, sql, values))} == {}
     reader.close()
