@@ -25,7 +25,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 start: setup  ## run the whole pipeline with the paper profile until Ctrl-C
-	@trap : INT; PILOT_PROFILE=$${PILOT_PROFILE:-paper} $(BIN)/honcho start; code=$$?; test $$code -eq 130 || exit $$code
+	@trap : INT; PILOT_PROFILE=$${PILOT_PROFILE:-paper} $(BIN)/honcho start --no-prefix; code=$$?; test $$code -eq 130 || exit $$code
 
 test: setup  ## run all tests, two at a time
 	@$(BIN)/pytest -n 2 --dist worksteal

@@ -1,4 +1,6 @@
-"""One readable line an event on standard output, and the same in `logs/<name>.log` under the data folder.
+"""One readable line an event on standard output, and the same, dated, in `logs/<name>.log` under the data folder.
+
+Times are UTC, as everywhere: a console in local time could not be laid beside the files, the page and the broker.
 
 Used by every process at start. Text from outside is always an argument, never the format. Never a
 secret, never a prompt.
@@ -52,10 +54,9 @@ def configure(name: str, folder: Path | None = None, *, stream: TextIO | None = 
         logging.lastResort.setFormatter(_Masking())
     logger.configure(extra={"actor": name}, patcher=_mask)
     with _paths_remembered():
-        if as_json:
-            logger.add(target, level=level, serialize=True, backtrace=False, diagnose=False, enqueue=False)
-        else:
-            logger.add(target, level=level, format=_line, backtrace=False, diagnose=False, enqueue=False)
+        logger.add(
+            target, level=level, format=_line, serialize=as_json, backtrace=False, diagnose=False, enqueue=False
+        )  # fmt: skip
     if folder is not None:
         _add_file(name, folder, level)
 
@@ -111,7 +112,7 @@ def _fields(record: Record) -> str:
 
 
 def _line(record: Record) -> str:
-    return "{time:HH:mm:ss.SSS} {level: <7} {extra[actor]: <11} {message}" + _fields(record) + "\n{exception}"
+    return "{time:HH:mm:ss.SSS!UTC}Z {level: <7} {extra[actor]: <11} {message}" + _fields(record) + "\n{exception}"
 
 
 def _dated_line(record: Record) -> str:

@@ -19,7 +19,7 @@ import apsw
 from loguru import logger
 from setproctitle import setproctitle
 
-from bus import codec, logs, runtime, sockets, standby
+from bus import clock, codec, logs, runtime, sockets, standby
 from bus.clock import Clock, SystemClock
 from bus.errors import LockHeld, NotUnderstood
 from bus.failpoints import reach, step_of
@@ -82,6 +82,7 @@ class StoreActor:
                 self._settings.bus, self._poller, self._clock, lambda name: writer.tallies.observe(name, 0.0)
             )
         logger.info("Serving epoch {} of {}", writer.epoch, self._settings.store.db_path)
+        self._say_what_stands(writer)
         archivist = Archivist(self._db, load.db_path(self._settings), self._settings.store.archive_after_days)
         reach("store.before_ready")  # telling the supervisor that the store serves
         runtime.notify("READY=1")
@@ -120,6 +121,15 @@ class StoreActor:
             now=self._clock.now(), now_s=self._clock.monotonic(), llm=self._settings.llm,
             symbols=self._settings.symbols,
         )  # fmt: skip
+
+    def _say_what_stands(self, writer: Writer) -> None:
+        """Warn of each halt that outlived a restart: else a pipeline that starts well would seem to trade."""
+        for halt in writer.read.halts(clock.iso(self._clock.now())):
+            logger.warning(
+                "Halt {} ({}{}) stands since {}, by {}: {}. No order is sent until {}`pilot resume --halt {}`",
+                halt.id, halt.kind, ", closing every position" if halt.flatten else "", halt.raised_at, halt.raised_by,
+                " ".join(halt.reason.split()), f"{halt.until}, or " if halt.until else "", halt.id,
+            )  # fmt: skip
 
     def _rest_s(self, untold: int) -> float:
         """Return how long nothing may come before the upkeep that is due is done."""

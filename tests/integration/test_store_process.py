@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import apsw
 import pytest
@@ -288,6 +290,47 @@ async def test_what_was_acked_survives_kill_after_kill(store: StoreProcess) -> N
     assert sorted(intent.id for intent in reader.intents()) == sorted(acked)
     reader.close()
     assert whole(store) == {"pending": 12}
+
+
+# ── what the console says ───────────────────────────────────────────────────
+
+
+def test_times_are_utc_wherever_the_machine_stands(store: StoreProcess) -> None:
+    began = datetime.now(UTC).replace(microsecond=0)
+    store.start(TZ="America/New_York")
+    store.serving(1)
+    assert store.end() == 0
+    found = re.findall(r"^(\S+Z) INFO    store\.1     (.*)$", store.log().read_text(), re.MULTILINE)
+    assert [words.split()[0] for _, words in found] == ["Serving", "Stopped"]
+    for time, _ in found:
+        at = began.replace(hour=int(time[:2]), minute=int(time[3:5]), second=int(time[6:8]))
+        assert (at - began) % timedelta(days=1) < timedelta(minutes=5), "within this test, midnight or not"
+
+
+def test_halts_that_outlived_a_restart_are_warned_of_and_lifted_ones_are_not(store: StoreProcess) -> None:
+    store.start()
+    store.serving(1)
+    peer = a_peer(Role.PILOT)
+    with store.wire(peer) as pilot:
+        pilot.send(an_envelope(peer, messages.Pause(operator="ann", reason="payrolls\nin ten minutes")))
+        pilot.acks(1)
+        store.end()
+        assert not store.said("stands since")
+        store.start()
+        store.serving(2)
+        with closing(store.read()) as reader:
+            (halt,) = reader.halts()
+        said = (
+            f"Halt 1 (hard) stands since {halt.raised_at}, by pilot.1: operator: ann: payrolls in ten minutes. No order"
+        )
+        eventually(lambda: store.said(f"WARNING store.1     {said} is sent until `pilot resume --halt 1`\n"))
+        pilot.send(an_envelope(peer, messages.Resume(operator="ann", reason="back", halt_id=1)))
+        pilot.acks(2)
+    store.end()
+    store.start()
+    store.serving(3)
+    store.end()
+    assert store.log().read_text().count("stands since") == 1
 
 
 # ── epochs, leases and freezes ──────────────────────────────────────────────

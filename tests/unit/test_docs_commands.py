@@ -114,6 +114,9 @@ def test_every_target_of_make_exists() -> None:
 def test_honcho_is_given_procfiles_and_names_that_exist() -> None:
     def check(command: Command) -> str | None:
         verb, *words = command.words[1:]
+        if words and "--no-prefix" not in words:  # without any it is only spoken of
+            return f"{words}: honcho prints a second time, which is local, and a second name"
+        words = [word for word in words if word != "--no-prefix"]
         given = dict(zip(words[::2], words[1::2], strict=True))
         procfile = ROOT / given.get("-f", "Procfile")
         if verb != "start" or set(given) - {"-f", "-c"} or not procfile.is_file():
@@ -123,6 +126,7 @@ def test_honcho_is_given_procfiles_and_names_that_exist() -> None:
         return f"no such names: {asked - names}" if asked - names else None
 
     assert wrong("honcho", check=check) == []
+    assert "/honcho start --no-prefix;" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def test_every_module_that_python_runs_exists_and_takes_its_options() -> None:
