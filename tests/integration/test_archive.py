@@ -20,6 +20,7 @@ from bus.vocabulary import Role, Status
 from config import load
 from store import archive, archived, backup, connection, restore, verify
 from store.archive import ArchiveRefused, Archivist
+from store.owner import Owner
 from store.queries import Reader
 from tests.kit import failpoints
 from tests.kit.builders import a_peer
@@ -28,6 +29,7 @@ from tests.kit.real_store import pilot
 from tests.kit.store import StoreHarness
 
 DAYS = 400
+OURS = Owner("paper", "PAPER-1")
 TABLES = ("transitions", "intents", "decisions", "orders", "alerts")
 STEP = """
 import sys
@@ -429,7 +431,7 @@ def test_an_archive_that_a_kill_left_half_written_is_rolled_back_and_gone_throug
     assert proof(path) == []
     for name, content in before.items():
         path.with_name(name).write_bytes(content)
-    prepared = restore.prepare(made, path)
+    prepared = restore.prepare(made, path, OURS)
     restore.discard(prepared.copy)
     assert (prepared.archives, there(path)["transitions"]) == ((), 23)
 
@@ -440,7 +442,7 @@ def test_a_backup_is_judged_by_its_own_journal_not_by_what_an_archive_says(store
     db = apsw.Connection(str(archives(path)[0]))
     db.execute("UPDATE transitions SET reason = 'x' WHERE seq = 2")
     db.close()
-    prepared = restore.prepare(made, path)
+    prepared = restore.prepare(made, path, OURS)
     restore.discard(prepared.copy)
     assert prepared.archives == ("seq 2 was changed: its hash does not hold",)
     changed = path.with_name("changed.db")
@@ -449,7 +451,7 @@ def test_a_backup_is_judged_by_its_own_journal_not_by_what_an_archive_says(store
     db.execute("DROP TRIGGER transitions_append_only_update; UPDATE transitions SET reason = 'x' WHERE seq = 25")
     db.close()
     with pytest.raises(restore.RestoreRefused, match="seq 25 was changed: its hash does not hold"):
-        restore.prepare(changed, path)
+        restore.prepare(changed, path, OURS)
 
 
 def test_pages_that_were_freed_are_used_again(store: StoreHarness, path: Path) -> None:
