@@ -181,5 +181,6 @@ def show(out: Console, report: Report) -> None:
             table.add_row("", "", Text(f"-> {one.fix}", "bold"))
     out.print(table)
     counts = {state: sum(1 for one in report.findings if one.state == state) for state in STYLES}
-    cost = f"{report.requests} requests went to the broker; the store did not count them"
-    out.print(Text(f"\n{counts['fail']} failed, {counts['warn']} warnings, {counts['ok']} well. {cost}."))
+    asked = f"{report.requests} request{'s' * (report.requests != 1)} went to the broker"
+    warned = f"{counts['warn']} warning{'s' * (counts['warn'] != 1)}"
+    out.print(Text(f"\n{counts['fail']} failed, {warned}, {counts['ok']} well. {asked}; the store did not count them."))
