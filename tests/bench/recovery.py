@@ -35,7 +35,7 @@ from bus.vocabulary import Role
 from config.settings import Bus
 from supervisor import client, control
 from tests.bench import others
-from tests.kit import pipeline
+from tests.kit import console, pipeline
 from tests.kit.pipeline import Pipeline
 
 ROLES = ("store", "llm", "executor", "monitor")
@@ -143,15 +143,11 @@ class Bench:
 
         A line about an arrow carries the arrow's moment, and may stand behind lines about what came after it.
         """
-        wanted = re.compile(rf"^(\d\d):(\d\d):(\d\d\.\d+) .*{pattern}", re.MULTILINE)
-        midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+        wanted = re.compile(rf"^{console.STAMP} .*{pattern}", re.MULTILINE)
 
         def look() -> float | None:
             self._read()
-            found = (
-                midnight + int(hours) * 3_600 + int(minutes) * 60 + float(seconds)
-                for hours, minutes, seconds in wanted.findall(self._console, begin)
-            )
+            found = (console.moment(stamp) for stamp in wanted.findall(self._console, begin))
             return next((at for at in found if at > after), None)
 
         at = await self._until(look)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
 
-DEATH = re.compile(r"^(\d\d:\d\d:\d\d\.\d+) \w+ +supervisor +(\w+\.\d+) was killed by SIGKILL", re.MULTILINE)
-READY = re.compile(r"^(\d\d:\d\d:\d\d\.\d+) \w+ +supervisor +(\w+\.\d+) is ready", re.MULTILINE)
+from tests.kit.console import STAMP, moment
+
+DEATH = re.compile(rf"^{STAMP} \w+ +supervisor +(\w+\.\d+) was killed by SIGKILL", re.MULTILINE)
+READY = re.compile(rf"^{STAMP} \w+ +supervisor +(\w+\.\d+) is ready", re.MULTILINE)
 EARLY_S = 0.005  # a line's time has milliseconds only
 SEEN_S = 1.0  # a death that the supervisor does not see within this was none of its children
 
@@ -19,20 +20,14 @@ def measured(console: str, kills: list[Kill], now: float) -> tuple[list[float], 
 
     A kill that no child of the supervisor died of, such as the scanner's own child, is left out.
     """
-    deaths = [(_moment(at), name) for at, name in DEATH.findall(console)]
-    ready = [(_moment(at), name) for at, name in READY.findall(console)]
+    deaths = [(moment(at), name) for at, name in DEATH.findall(console)]
+    ready = [(moment(at), name) for at, name in READY.findall(console)]
     done, waiting = [], []
-    for moment, who in kills:
-        name = next((name for at, name in deaths if -EARLY_S <= at - moment <= SEEN_S and who in ("", name)), None)
-        back = next((at for at, one in ready if one == name and at > moment), None)
-        if back is None and (name or now - moment <= SEEN_S):
-            waiting.append((moment, who))
+    for killed_at, who in kills:
+        name = next((name for at, name in deaths if -EARLY_S <= at - killed_at <= SEEN_S and who in ("", name)), None)
+        back = next((at for at, one in ready if one == name and at > killed_at), None)
+        if back is None and (name or now - killed_at <= SEEN_S):
+            waiting.append((killed_at, who))
         elif back is not None:
-            done.append((back - moment) * 1_000)
+            done.append((back - killed_at) * 1_000)
     return done, waiting
-
-
-def _moment(text: str) -> float:
-    """Return the wall time of a console line of today."""
-    clock = datetime.strptime(text, "%H:%M:%S.%f").time()  # noqa: DTZ007 - the console speaks local time
-    return datetime.combine(datetime.now().astimezone().date(), clock).timestamp()

@@ -82,6 +82,8 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
     if left := _left_behind():
         total.findings.append(Finding("nothing is left behind", "illegal", f"processes: {left}"))
+    if total.kills and not total.recovery_ms:
+        total.findings.append(Finding("recoveries are measured", "illegal", f"none after {total.kills} kills"))
     _remember(total.failed_seeds)
     _say_findings(total)
     _say(f"{len(total.recovery_ms)} recoveries measured; took {time.monotonic() - began:.0f} s")

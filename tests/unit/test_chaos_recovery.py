@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import io
+import time
 
 import pytest
+from loguru import logger
 
+from bus import logs
 from tests.chaos import recovery
+from tests.kit import console
 
 CONSOLE = """\
-10:00:00.000 INFO    supervisor  executor.1 is ready after 0.3 s
-10:00:05.010 WARNING supervisor  store.1 was killed by SIGKILL after 5 s; starting it again
-10:00:05.020 WARNING supervisor  executor.1 was killed by SIGKILL after 5 s; starting it again
-10:00:05.200 INFO    supervisor  store.1 is ready after 0.2 s
+10:00:00.000Z INFO    supervisor  executor.1 is ready after 0.3 s
+10:00:05.010Z WARNING supervisor  store.1 was killed by SIGKILL after 5 s; starting it again
+10:00:05.020Z WARNING supervisor  executor.1 was killed by SIGKILL after 5 s; starting it again
+10:00:05.200Z INFO    supervisor  store.1 is ready after 0.2 s
 """
 
 
 def today(text: str) -> float:
-    moment = datetime.strptime(text, "%H:%M:%S.%f").time()  # noqa: DTZ007 - the console speaks local time
-    return datetime.combine(datetime.now().astimezone().date(), moment).timestamp()
+    return console.moment(text)
+
+
+def test_the_lines_that_a_supervisor_writes_are_read() -> None:
+    said, began = io.StringIO(), time.time()
+    added = logger.add(said, format=logs._line)
+    supervisor = logger.bind(actor="supervisor")
+    supervisor.warning("executor.1 was killed by SIGKILL after 5 s; starting it again")
+    supervisor.info("executor.1 is ready after 0.3 s")
+    logger.remove(added)
+    done, waiting = recovery.measured(said.getvalue(), [(began, "executor.1")], time.time())
+    assert (len(done), waiting) == (1, []) and done[0] == pytest.approx(0, abs=2_000)
 
 
 def test_kill_is_over_when_the_process_that_died_first_after_it_is_ready_again() -> None:
@@ -39,7 +53,7 @@ def test_kill_that_the_supervisor_has_had_no_time_to_see_waits_and_one_it_never_
 
 
 def test_of_two_killed_at_once_each_is_matched_with_its_own_restart() -> None:
-    console = CONSOLE + "10:00:05.400 INFO    supervisor  executor.1 is ready after 0.3 s\n"
+    console = CONSOLE + "10:00:05.400Z INFO    supervisor  executor.1 is ready after 0.3 s\n"
     killed = today("10:00:05.000")
     done, waiting = recovery.measured(console, [(killed, "executor.1"), (killed, "store.1")], killed + 2)
     assert done == [pytest.approx(400, abs=1), pytest.approx(200, abs=1)]
