@@ -43,4 +43,8 @@ def memory(pid: int) -> Memory:
 
 def children(pid: int) -> list[int]:
     """Return the processes that a process started and that live. Source: proc(5), children."""
-    return [int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()]
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread that has ended since
+            found += (int(one) for one in (task / "children").read_text().split())
+    return found
