@@ -152,11 +152,7 @@ async def test_a_row_that_is_awaited_does_not_hasten_the_polls_of_a_broker_that_
         await found.round()
         assert found.interval_s() == 15.0
         room.client.is_down = True
-        waits = []
-        for _ in range(8):
-            await found.round()
-            waits.append(found.interval_s())
-        assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+        assert await found.waits(8) == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
 async def test_rules_of_another_account_halt_and_close_nothing(room: Room) -> None:

@@ -183,8 +183,4 @@ async def test_a_broker_that_is_away_is_not_asked_for_the_sake_of_an_earlier_loo
     with room.watched() as found:
         await slow_close_fails(room, found)
         room.client.is_down = True
-        waits = []
-        for _ in range(8):
-            await found.round()
-            waits.append(found.interval_s())
-        assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
+        assert await found.waits(8) == [1, 2, 4, 8, 16, 30, 30, 30]

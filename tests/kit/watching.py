@@ -102,6 +102,14 @@ class Watched:
     def interval_s(self) -> float:
         return self.watch.interval_s(self.reader, self.store.clock.now())
 
+    async def waits(self, rounds: int) -> list[float]:
+        """Go round so often, and return how long each round is followed by a wait."""
+        found = []
+        for _ in range(rounds):
+            await self.round()
+            found.append(self.interval_s())
+        return found
+
     def events(self) -> list[str]:
         """Return the events of all reports, in order."""
         return [report.event for report in self.store.sent(messages.Report)]
